@@ -1,0 +1,26 @@
+//! What flows through PhysicNet, and nothing else: every other crate shares these types.
+//!
+//! ```text
+//! Frame ──► (operators) ──► Forecast ──► (sinks)
+//!   └─────► Reject ────────────────────► (rejects store)
+//! ```
+//!
+//! This crate knows nothing of candle, Zarr, Kafka or configuration.
+
+mod error;
+mod forecast;
+mod frame;
+mod grid;
+mod pace;
+mod pile;
+mod route;
+mod time;
+
+pub use error::{Error, Result};
+pub use forecast::{Forecast, Product};
+pub use frame::{Frame, Reason, Reject};
+pub use grid::{Axis, Catalogue, Grid, Sensor, SensorId, Variable};
+pub use pace::{Pace, Stop};
+pub use pile::Pile;
+pub use route::route;
+pub use time::{Cadence, Time, format_time, parse_duration};
