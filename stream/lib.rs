@@ -20,7 +20,7 @@ pub use error::{Error, Result};
 pub use forecast::{Forecast, Product};
 pub use frame::{Frame, Reason, Reject};
 pub use grid::{Axis, Catalogue, Grid, Sensor, SensorId, Variable};
-pub use pace::{Pace, Stop};
+pub use pace::{Failure, Pace, Stop};
 pub use pile::Pile;
 pub use route::route;
 pub use time::{Cadence, Time, format_time, parse_duration};

@@ -1,9 +1,11 @@
 //! How far a source may run ahead, and when it must stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use timely::dataflow::ProbeHandle;
+
+use crate::Error;
 
 /// A flag that asks every source of this process to end after what it has emitted.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,29 @@ impl Stop {
     }
 }
 
+/// Where an operator reports what it cannot mend (a full disk, a broken device). It then keeps
+/// its capabilities, so nothing after the failure is ever called durable, and the engine ends
+/// the process with the error.
+#[derive(Clone, Debug, Default)]
+pub struct Failure(Arc<Mutex<Option<Error>>>);
+
+impl Failure {
+    /// Reports `error`; the first report stands.
+    pub fn report(&self, error: Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// Whether anything was reported.
+    pub fn failed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Takes the report out.
+    pub fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// What paces a source: the durable frontier behind the sinks.
 #[derive(Clone)]
 pub struct Pace {
@@ -30,6 +55,8 @@ pub struct Pace {
     pub in_flight: u64,
     /// When it says so, the source drops its capability and the dataflow drains.
     pub stop: Stop,
+    /// Where operators report what they cannot mend.
+    pub failure: Failure,
 }
 
 impl Pace {

@@ -1,0 +1,398 @@
+//! Convolution with bias, `same` size, stride 1: weights `(out, in, k, k)` as PyTorch keeps them.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+
+use super::kernel::{self, Shape};
+use super::{Boundary, values};
+
+/// How the weights of a convolution start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// He-normal: standard deviation `sqrt(2 / (in * k * k))`, zero bias.
+    He,
+    /// All zero: the layer changes nothing until it is trained.
+    Zero,
+}
+
+/// A convolution `(B, H, W, in) -> (B, H, W, out)`.
+#[derive(Debug)]
+pub struct Conv {
+    weight: Tensor,
+    bias: Tensor,
+    k: usize,
+    boundary: Boundary,
+    /// Weights that are not trained are packed once.
+    packed: OnceLock<Arc<Vec<f32>>>,
+}
+
+impl Conv {
+    /// Builds or loads `weight (cout, cin, k, k)` and `bias (cout)` below `vb`; `k` is 1 or 3.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape, or `k` is neither 1 nor 3.
+    pub fn new(
+        cin: usize,
+        cout: usize,
+        k: usize,
+        boundary: Boundary,
+        start: Start,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        if k != 1 && k != 3 {
+            bail!("a kernel of {k} x {k}; 1 and 3 are supported");
+        }
+        let init = match start {
+            Start::He => Init::Randn { mean: 0.0, stdev: (2.0 / (cin * k * k) as f64).sqrt() },
+            Start::Zero => Init::Const(0.0),
+        };
+        let weight = vb.get_with_hints((cout, cin, k, k), "weight", init)?;
+        let bias = vb.get_with_hints(cout, "bias", Init::Const(0.0))?;
+        Ok(Self { weight, bias, k, boundary, packed: OnceLock::new() })
+    }
+
+    /// Convolves `(B, H, W, cin)`; gradients reach the input, the weight and the bias.
+    ///
+    /// # Errors
+    /// When the channels differ or the tensor is not f32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, false)
+    }
+
+    /// [`Conv::forward`] and `max(0, y)` in one pass.
+    ///
+    /// # Errors
+    /// As [`Conv::forward`].
+    pub fn forward_relu(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, true)
+    }
+
+    fn apply(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        if !x.device().is_cpu() {
+            return self.on_device(&x, relu);
+        }
+        if self.weight.track_op() {
+            return self.train(&x, relu);
+        }
+        let packed = Some(self.frozen()?);
+        let op = Convolve { k: self.k, boundary: self.boundary, relu, packed };
+        x.apply_op3(&self.weight, &self.bias, op)
+    }
+
+    /// The forward pass under weights that may change between calls.
+    pub(super) fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
+        let op = Convolve { k: self.k, boundary: self.boundary, relu, packed: None };
+        x.contiguous()?.apply_op3(&self.weight, &self.bias, op)
+    }
+
+    fn frozen(&self) -> Result<Arc<Vec<f32>>> {
+        if let Some(packed) = self.packed.get() {
+            return Ok(Arc::clone(packed));
+        }
+        let (cout, cin, k, _) = self.weight.dims4()?;
+        let w: Vec<f32> = self.weight.flatten_all()?.to_vec1()?;
+        let shape = Shape { rows: 0, columns: 0, cin, cout, k };
+        let packed =
+            Arc::new(kernel::pack(&shape, |o, i, y, x| w[((o * cin + i) * k + y) * k + x]));
+        Ok(Arc::clone(self.packed.get_or_init(|| packed)))
+    }
+
+    /// Off the CPU, candle's own convolution on a padded, channel-first copy.
+    fn on_device(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
+        let pad = self.k / 2;
+        let mut x = x.permute((0, 3, 1, 2))?;
+        if pad > 0 {
+            x = match self.boundary {
+                Boundary::Open => x.pad_with_same(2, pad, pad)?.pad_with_same(3, pad, pad)?,
+                Boundary::Periodic => {
+                    let wrap = |x: &Tensor, dim: usize| {
+                        let n = x.dim(dim)?;
+                        Tensor::cat(
+                            &[&x.narrow(dim, n - pad, pad)?, x, &x.narrow(dim, 0, pad)?],
+                            dim,
+                        )
+                    };
+                    wrap(&wrap(&x, 2)?, 3)?
+                }
+            };
+        }
+        let y = x.contiguous()?.conv2d(&self.weight.contiguous()?, 0, 1, 1, 1)?;
+        let y = y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)?;
+        if relu { y.relu() } else { Ok(y) }
+    }
+}
+
+struct Convolve {
+    k: usize,
+    boundary: Boundary,
+    relu: bool,
+    packed: Option<Arc<Vec<f32>>>,
+}
+
+fn dims4(layout: &Layout) -> Result<[usize; 4]> {
+    match *layout.dims() {
+        [a, b, c, d] => Ok([a, b, c, d]),
+        ref other => bail!("a convolution takes four dimensions, not {other:?}"),
+    }
+}
+
+/// The plane `(rows, columns, depth)` with `pad` pixels around it by the boundary.
+fn padded(
+    plane: &[f32],
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    pad: usize,
+    boundary: Boundary,
+    to: &mut Vec<f32>,
+) {
+    to.clear();
+    let pad = pad as isize;
+    for y in -pad..rows as isize + pad {
+        let line = &plane[boundary.index(y, rows) * columns * depth..][..columns * depth];
+        for x in -pad..0 {
+            to.extend_from_slice(&line[boundary.index(x, columns) * depth..][..depth]);
+        }
+        to.extend_from_slice(line);
+        for x in columns as isize..columns as isize + pad {
+            to.extend_from_slice(&line[boundary.index(x, columns) * depth..][..depth]);
+        }
+    }
+}
+
+impl CustomOp3 for Convolve {
+    fn name(&self) -> &'static str {
+        "conv-nhwc"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Dims)> {
+        let [b, rows, columns, cin] = dims4(l1)?;
+        let [cout, expected, k, _] = dims4(l2)?;
+        if cin != expected || k != self.k || columns == 0 || rows == 0 {
+            bail!("a convolution of {expected} channels cannot take {:?}", l1.dims());
+        }
+        let (x, bias) = (values(s1, l1)?, values(s3, l3)?);
+        let shape = Shape { rows, columns, cin, cout, k };
+        let packed = match &self.packed {
+            Some(packed) => Arc::clone(packed),
+            None => {
+                let w = values(s2, l2)?;
+                Arc::new(kernel::pack(&shape, |o, i, y, x| w[((o * cin + i) * k + y) * k + x]))
+            }
+        };
+        let (size, result) = (rows * columns * cin, rows * columns * cout);
+        let mut y = vec![0.0; b * result];
+        let mut plane = Vec::new();
+        for (image, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(result)) {
+            if k == 1 {
+                kernel::convolve(image, &shape, &packed, bias, self.relu, y);
+            } else {
+                padded(image, rows, columns, cin, 1, self.boundary, &mut plane);
+                kernel::convolve(&plane, &shape, &packed, bias, self.relu, y);
+            }
+        }
+        Ok((CpuStorage::F32(y), Dims::from((b, rows, columns, cout))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut gradient = gradient.contiguous()?;
+        if self.relu {
+            gradient = result.apply_op2_no_bwd(&gradient, &Mask)?;
+        }
+        let (k, boundary) = (self.k, self.boundary);
+        // The first layer's input needs none.
+        let dx = x
+            .track_op()
+            .then(|| gradient.apply_op2_no_bwd(weight, &InputGradient { k, boundary }))
+            .transpose()?;
+        let cin = weight.dim(1)?;
+        let dw = weight
+            .track_op()
+            .then(|| x.apply_op2_no_bwd(&gradient, &WeightGradient { k, boundary, cin }))
+            .transpose()?;
+        let cout = weight.dim(0)?;
+        let db = bias.track_op().then(|| bias_gradient(&gradient, cout)).transpose()?;
+        Ok((dx, dw, db))
+    }
+}
+
+fn bias_gradient(gradient: &Tensor, cout: usize) -> Result<Tensor> {
+    let (storage, layout) = gradient.storage_and_layout();
+    let candle_core::Storage::Cpu(storage) = &*storage else { bail!("a kernel for the CPU") };
+    let mut sums = vec![0.0_f32; cout];
+    for pixel in values(storage, layout)?.chunks_exact(cout) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, g)| *sum += g);
+    }
+    Tensor::from_vec(sums, cout, gradient.device())
+}
+
+/// The gradient where the result is positive, else 0.
+struct Mask;
+
+impl CustomOp2 for Mask {
+    fn name(&self) -> &'static str {
+        "relu-mask"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Dims)> {
+        let pairs = values(s1, l1)?.iter().zip(values(s2, l2)?);
+        let masked = pairs.map(|(&y, &g)| if y > 0.0 { g } else { 0.0 }).collect();
+        Ok((CpuStorage::F32(masked), l2.shape().clone()))
+    }
+}
+
+/// `(gradient, weight) -> gradient of the input`.
+struct InputGradient {
+    k: usize,
+    boundary: Boundary,
+}
+
+impl CustomOp2 for InputGradient {
+    fn name(&self) -> &'static str {
+        "conv-nhwc-dx"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Dims)> {
+        let [b, rows, columns, cout] = dims4(l1)?;
+        let [_, cin, k, _] = dims4(l2)?;
+        let (g, w) = (values(s1, l1)?, values(s2, l2)?);
+        // The same kernel, taps flipped and channels swapped. Where the border was repeated,
+        // the gradient of the padded plane is made and its rim folded back.
+        let folded = self.k == 3 && self.boundary == Boundary::Open;
+        let rim = if folded { 2 } else { 0 };
+        let shape = Shape { rows: rows + rim, columns: columns + rim, cin: cout, cout: cin, k };
+        let packed =
+            kernel::pack(&shape, |i, o, y, x| w[((o * cin + i) * k + k - 1 - y) * k + k - 1 - x]);
+        let (size, result) = (rows * columns * cout, rows * columns * cin);
+        let mut dx = vec![0.0; b * result];
+        let mut plane = Vec::new();
+        let mut wide = vec![0.0; if folded { shape.rows * shape.columns * cin } else { 0 }];
+        for (image, dx) in g.chunks_exact(size).zip(dx.chunks_exact_mut(result)) {
+            if k == 1 {
+                kernel::convolve(image, &shape, &packed, &[], false, dx);
+            } else if folded {
+                zero_padded(image, columns, cout, &mut plane);
+                kernel::convolve(&plane, &shape, &packed, &[], false, &mut wide);
+                fold(&wide, rows, columns, cin, dx);
+            } else {
+                padded(image, rows, columns, cout, 1, self.boundary, &mut plane);
+                kernel::convolve(&plane, &shape, &packed, &[], false, dx);
+            }
+        }
+        Ok((CpuStorage::F32(dx), Dims::from((b, rows, columns, cin))))
+    }
+}
+
+/// The plane with two pixels of zeros around it.
+fn zero_padded(plane: &[f32], columns: usize, depth: usize, to: &mut Vec<f32>) {
+    to.clear();
+    let line = (columns + 4) * depth;
+    to.resize(2 * line, 0.0);
+    for row in plane.chunks_exact(columns * depth) {
+        to.resize(to.len() + 2 * depth, 0.0);
+        to.extend_from_slice(row);
+        to.resize(to.len() + 2 * depth, 0.0);
+    }
+    to.resize(to.len() + 2 * line, 0.0);
+}
+
+/// Adds the rim of a padded plane's gradient onto the pixels that it was copied from.
+fn fold(wide: &[f32], rows: usize, columns: usize, depth: usize, to: &mut [f32]) {
+    for (y, line) in wide.chunks_exact((columns + 2) * depth).enumerate() {
+        let row = Boundary::Open.index(y as isize - 1, rows);
+        let to = &mut to[row * columns * depth..][..columns * depth];
+        let inner = &line[depth..(columns + 1) * depth];
+        to.iter_mut().zip(inner).for_each(|(t, g)| *t += g);
+        to[..depth].iter_mut().zip(&line[..depth]).for_each(|(t, g)| *t += g);
+        let last = &line[(columns + 1) * depth..];
+        to[(columns - 1) * depth..].iter_mut().zip(last).for_each(|(t, g)| *t += g);
+    }
+}
+
+/// `(input, gradient) -> gradient of the weight`.
+struct WeightGradient {
+    k: usize,
+    boundary: Boundary,
+    cin: usize,
+}
+
+impl CustomOp2 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "conv-nhwc-dw"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Dims)> {
+        let [_, rows, columns, cin] = dims4(l1)?;
+        let [_, _, _, cout] = dims4(l2)?;
+        let (x, g, k) = (values(s1, l1)?, values(s2, l2)?, self.k);
+        debug_assert_eq!(cin, self.cin);
+        let shape = Shape { rows, columns, cin, cout, k };
+        let width = cout.next_multiple_of(8);
+        let mut sums = vec![0.0; k * k * cin * width];
+        let (mut plane, mut wide) = (Vec::new(), Vec::new());
+        let images = x.chunks_exact(rows * columns * cin);
+        for (image, g) in images.zip(g.chunks_exact(rows * columns * cout)) {
+            let g = if width == cout {
+                g
+            } else {
+                wide.clear();
+                for pixel in g.chunks_exact(cout) {
+                    wide.extend_from_slice(pixel);
+                    wide.resize(wide.len() + width - cout, 0.0);
+                }
+                &wide
+            };
+            if k == 1 {
+                kernel::correlate(image, g, &shape, width, &mut sums);
+            } else {
+                padded(image, rows, columns, cin, 1, self.boundary, &mut plane);
+                kernel::correlate(&plane, g, &shape, width, &mut sums);
+            }
+        }
+        let taps = k * k;
+        let mut dw = vec![0.0; cout * cin * taps];
+        for (at, row) in sums.chunks_exact(width).enumerate() {
+            let (tap, i) = (at / cin, at % cin);
+            for (o, &sum) in row[..cout].iter().enumerate() {
+                dw[(o * cin + i) * taps + tap] = sum;
+            }
+        }
+        Ok((CpuStorage::F32(dw), Dims::from((cout, cin, k, k))))
+    }
+}

@@ -1,0 +1,211 @@
+//! Layers that move and average values, each with its exact adjoint as gradient.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+use super::{Boundary, values};
+
+/// Folds each `r` x `r` patch into channels: `(B, H, W, C) -> (B, H/r, W/r, C*r*r)`, channel order
+/// as PyTorch's `pixel_unshuffle`: channel, then row offset, then column offset.
+///
+/// # Errors
+/// When a side is not a multiple of `r`.
+pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Result<Tensor> {
+    Linear { kind: Kind::Unshuffle, r, boundary: Boundary::Open }.on(x)
+}
+
+/// The inverse of [`pixel_unshuffle`].
+///
+/// # Errors
+/// When the channels are not a multiple of `r * r`.
+pub fn pixel_shuffle(x: &Tensor, r: usize) -> Result<Tensor> {
+    Linear { kind: Kind::Shuffle, r, boundary: Boundary::Open }.on(x)
+}
+
+/// The mean of each `r` x `r` patch: `(B, H, W, C) -> (B, H/r, W/r, C)`.
+///
+/// # Errors
+/// When a side is not a multiple of `r`.
+pub fn avg_pool(x: &Tensor, r: usize) -> Result<Tensor> {
+    Linear { kind: Kind::Pool, r, boundary: Boundary::Open }.on(x)
+}
+
+/// Bilinear up-sampling by `r` with half-pixel centres: `(B, H, W, C) -> (B, H*r, W*r, C)`.
+///
+/// # Errors
+/// When the tensor is not four-dimensional f32.
+pub fn upsample_bilinear(x: &Tensor, r: usize, boundary: Boundary) -> Result<Tensor> {
+    Linear { kind: Kind::Upsample, r, boundary }.on(x)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Unshuffle,
+    Shuffle,
+    Pool,
+    Spread,
+    Upsample,
+    Gather,
+}
+
+#[derive(Clone, Copy)]
+struct Linear {
+    kind: Kind,
+    r: usize,
+    boundary: Boundary,
+}
+
+impl Linear {
+    fn on(self, x: &Tensor) -> Result<Tensor> {
+        x.contiguous()?.apply_op1(self)
+    }
+
+    fn adjoint(self) -> Self {
+        let kind = match self.kind {
+            Kind::Unshuffle => Kind::Shuffle,
+            Kind::Shuffle => Kind::Unshuffle,
+            Kind::Pool => Kind::Spread,
+            Kind::Spread => Kind::Pool,
+            Kind::Upsample => Kind::Gather,
+            Kind::Gather => Kind::Upsample,
+        };
+        Self { kind, ..self }
+    }
+}
+
+impl CustomOp1 for Linear {
+    fn name(&self) -> &'static str {
+        "linear-nhwc"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let &[b, h, w, c] = layout.dims() else {
+            bail!("four dimensions are needed, not {:?}", layout.dims())
+        };
+        let (x, r) = (values(storage, layout)?, self.r);
+        let shrinks = matches!(self.kind, Kind::Unshuffle | Kind::Pool | Kind::Gather);
+        if shrinks && (h % r != 0 || w % r != 0) || self.kind == Kind::Shuffle && c % (r * r) != 0 {
+            bail!("{:?} cannot be folded by {r}", layout.dims());
+        }
+        let dims = match self.kind {
+            Kind::Unshuffle => (b, h / r, w / r, c * r * r),
+            Kind::Shuffle => (b, h * r, w * r, c / (r * r)),
+            Kind::Pool | Kind::Gather => (b, h / r, w / r, c),
+            Kind::Spread | Kind::Upsample => (b, h * r, w * r, c),
+        };
+        let size = dims.1 * dims.2 * dims.3;
+        let mut y = vec![0.0; b * size];
+        for (x, y) in x.chunks_exact((h * w * c).max(1)).zip(y.chunks_exact_mut(size.max(1))) {
+            match self.kind {
+                Kind::Unshuffle => shuffle(y, x, w / r, c, r, |fine, folded| *folded = *fine),
+                Kind::Shuffle => unfold(x, y, w, c / (r * r), r),
+                Kind::Pool => pool(x, y, w, c, r),
+                Kind::Spread => spread(x, y, w, c, r),
+                Kind::Upsample => upsample(x, y, [h, w, c], r, self.boundary),
+                Kind::Gather => gather(x, y, [h / r, w / r, c], r, self.boundary),
+            }
+        }
+        Ok((CpuStorage::F32(y), Shape::from(dims)))
+    }
+
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(gradient.contiguous()?.apply_op1_no_bwd(&self.adjoint())?))
+    }
+}
+
+/// Visits each value of a folded plane of `w` columns with its value in the fine plane.
+fn shuffle(
+    folded: &mut [f32],
+    fine: &[f32],
+    w: usize,
+    c: usize,
+    r: usize,
+    mut visit: impl FnMut(&f32, &mut f32),
+) {
+    for (at, cell) in folded.chunks_exact_mut(c * r * r).enumerate() {
+        let (row, column) = (at / w, at % w);
+        for dy in 0..r {
+            let line = &fine[((row * r + dy) * w * r + column * r) * c..][..r * c];
+            for (k, value) in line.iter().enumerate() {
+                visit(value, &mut cell[(k % c * r + dy) * r + k / c]);
+            }
+        }
+    }
+}
+
+fn unfold(folded: &[f32], fine: &mut [f32], w: usize, c: usize, r: usize) {
+    for (at, cell) in folded.chunks_exact(c * r * r).enumerate() {
+        let (row, column) = (at / w, at % w);
+        for dy in 0..r {
+            let line = &mut fine[((row * r + dy) * w * r + column * r) * c..][..r * c];
+            for (k, value) in line.iter_mut().enumerate() {
+                *value = cell[(k % c * r + dy) * r + k / c];
+            }
+        }
+    }
+}
+
+fn pool(x: &[f32], y: &mut [f32], w: usize, c: usize, r: usize) {
+    let share = 1.0 / (r * r) as f32;
+    for (row, line) in x.chunks_exact(w * c).enumerate() {
+        let to = &mut y[row / r * (w / r) * c..][..w / r * c];
+        for (column, pixel) in line.chunks_exact(c).enumerate() {
+            let to = &mut to[column / r * c..][..c];
+            to.iter_mut().zip(pixel).for_each(|(t, v)| *t += v);
+        }
+    }
+    y.iter_mut().for_each(|value| *value *= share);
+}
+
+fn spread(x: &[f32], y: &mut [f32], w: usize, c: usize, r: usize) {
+    let share = 1.0 / (r * r) as f32;
+    for (row, line) in y.chunks_exact_mut(w * r * c).enumerate() {
+        let from = &x[row / r * w * c..][..w * c];
+        for (column, pixel) in line.chunks_exact_mut(c).enumerate() {
+            let from = &from[column / r * c..][..c];
+            pixel.iter_mut().zip(from).for_each(|(t, v)| *t = v * share);
+        }
+    }
+}
+
+/// For each fine index: the two coarse ones around it and the share of the second.
+fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<(usize, usize, f32)> {
+    let tap = |fine: usize| {
+        let at = (fine as f32 + 0.5) / r as f32 - 0.5;
+        let low = at.floor();
+        let index = |i: isize| boundary.index(i, len);
+        (index(low as isize), index(low as isize + 1), at - low)
+    };
+    (0..len * r).map(tap).collect()
+}
+
+fn upsample(x: &[f32], y: &mut [f32], [h, w, c]: [usize; 3], r: usize, boundary: Boundary) {
+    let columns = taps(w, r, boundary);
+    let mut line = vec![0.0; w * c];
+    for (&(a, b, t), y) in taps(h, r, boundary).iter().zip(y.chunks_exact_mut(w * r * c)) {
+        let (above, below) = (&x[a * w * c..][..w * c], &x[b * w * c..][..w * c]);
+        for ((l, u), v) in line.iter_mut().zip(above).zip(below) {
+            *l = u + (v - u) * t;
+        }
+        for (&(a, b, t), y) in columns.iter().zip(y.chunks_exact_mut(c)) {
+            let (left, right) = (&line[a * c..][..c], &line[b * c..][..c]);
+            for ((y, u), v) in y.iter_mut().zip(left).zip(right) {
+                *y = u + (v - u) * t;
+            }
+        }
+    }
+}
+
+/// The adjoint of [`upsample`]: `x` is fine, `y` coarse `[h, w, c]`.
+fn gather(x: &[f32], y: &mut [f32], [h, w, c]: [usize; 3], r: usize, boundary: Boundary) {
+    let columns = taps(w, r, boundary);
+    let mut line = vec![0.0; w * c];
+    for (&(a, b, t), x) in taps(h, r, boundary).iter().zip(x.chunks_exact(w * r * c)) {
+        line.fill(0.0);
+        for (&(a, b, t), x) in columns.iter().zip(x.chunks_exact(c)) {
+            line[a * c..][..c].iter_mut().zip(x).for_each(|(l, g)| *l += g * (1.0 - t));
+            line[b * c..][..c].iter_mut().zip(x).for_each(|(l, g)| *l += g * t);
+        }
+        y[a * w * c..][..w * c].iter_mut().zip(&line).for_each(|(y, g)| *y += g * (1.0 - t));
+        y[b * w * c..][..w * c].iter_mut().zip(&line).for_each(|(y, g)| *y += g * t);
+    }
+}
