@@ -1,1 +1,23 @@
-//! Room.
+//! The stages of PhysicNet, in the order in which a frame meets them.
+//!
+//! ```text
+//! admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► scoring
+//! ```
+//!
+//! Each neural room holds a pure tensor-to-tensor net and the thin Timely operator around it.
+//! No wall clock, no unseeded randomness, no input or output happens here.
+
+pub mod admission;
+pub mod cropping;
+pub mod encoding;
+pub mod experts;
+pub mod fusion;
+pub mod quantization;
+pub mod windowing;
+
+pub mod layers;
+pub mod model;
+mod stage;
+
+#[cfg(test)]
+mod tests;

@@ -363,7 +363,7 @@ impl CustomOp2 for WeightGradient {
         let (x, g, k) = (values(s1, l1)?, values(s2, l2)?, self.k);
         debug_assert_eq!(cin, self.cin);
         let shape = Shape { rows, columns, cin, cout, k };
-        let width = cout.next_multiple_of(8);
+        let width = cout.next_multiple_of(kernel::NR);
         let mut sums = vec![0.0; k * k * cin * width];
         let (mut plane, mut wide) = (Vec::new(), Vec::new());
         let images = x.chunks_exact(rows * columns * cin);

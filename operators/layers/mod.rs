@@ -5,6 +5,8 @@
 //! beside it. Every kernel runs on one thread and sums each output in one fixed order, so a
 //! sample's result does not depend on its batch.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod code;
 mod conv;
 mod kernel;

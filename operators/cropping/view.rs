@@ -1,0 +1,136 @@
+//! The views of one frame: pure geometry.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use physicnet_stream::Sensor;
+
+use crate::admission::Admitted;
+use crate::model::ModelConfig;
+
+/// How a frame's pixels lie in the padded planes that the network works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Rows of the frame.
+    pub height: usize,
+    /// Columns of the frame.
+    pub width: usize,
+    /// Rows of the padded plane: the next multiple of the latent stride.
+    pub rows: usize,
+    /// Columns of the padded plane.
+    pub columns: usize,
+}
+
+impl Extent {
+    /// The extent of `height` x `width` frames under a network of this latent `stride`.
+    pub fn new(height: usize, width: usize, stride: usize) -> Self {
+        let (rows, columns) = (height.next_multiple_of(stride), width.next_multiple_of(stride));
+        Self { height, width, rows, columns }
+    }
+
+    /// Copies `(height, width, depth)` into `(rows, columns, depth)`, repeating the last row
+    /// and column.
+    pub fn pad(&self, plane: &[f32], depth: usize) -> Vec<f32> {
+        let mut padded = Vec::with_capacity(self.rows * self.columns * depth);
+        for row in 0..self.rows {
+            let start = row.min(self.height - 1) * self.width * depth;
+            let line = &plane[start..start + self.width * depth];
+            padded.extend_from_slice(line);
+            for _ in self.width..self.columns {
+                padded.extend_from_slice(&line[(self.width - 1) * depth..]);
+            }
+        }
+        padded
+    }
+}
+
+/// One frame as the encoders see it.
+#[derive(Clone)]
+pub struct Cropped {
+    /// The frame's provenance.
+    pub head: Admitted,
+    /// Whose frame it is.
+    pub sensor: Arc<Sensor>,
+    /// How the frame lies in the padded planes.
+    pub extent: Extent,
+    /// Transformed values, `(height, width, channel)`; NaN where missing.
+    pub values: Rc<Vec<f32>>,
+    /// The share of missing pixels, 0 to 1.
+    pub missing: f32,
+}
+
+/// Transforms a frame, channel by channel, into the channel-last plane of the network.
+pub fn crop(frame: Admitted, sensor: &Arc<Sensor>, config: &ModelConfig) -> Cropped {
+    let [channels, height, width] = frame.shape;
+    let mut values = vec![0.0; frame.data.len()];
+    let mut missing = 0_usize;
+    for (c, variable) in config.variables.iter().enumerate().take(channels) {
+        let plane = &frame.data[c * height * width..(c + 1) * height * width];
+        for (pixel, &x) in plane.iter().enumerate() {
+            let y = variable.transform.forward(x);
+            missing += usize::from(y.is_nan());
+            values[pixel * channels + c] = y;
+        }
+    }
+    let missing = missing as f32 / values.len().max(1) as f32;
+    let extent = Extent::new(height, width, config.stride());
+    // The physical values are not needed again: a window holds transformed ones.
+    let head = Admitted { data: Vec::new(), ..frame };
+    Cropped { head, sensor: Arc::clone(sensor), extent, values: Rc::new(values), missing }
+}
+
+/// What the encoders read: `(1, rows, columns, 2 * channel)`, the values (0 where missing)
+/// and then the mask (1 where measured). Padding is marked missing.
+pub fn model_input(cropped: &Cropped, device: &Device) -> Result<Tensor> {
+    let Extent { height, width, rows, columns } = cropped.extent;
+    let channels = cropped.values.len() / (height * width).max(1);
+    let mut input = vec![0.0; rows * columns * 2 * channels];
+    for row in 0..height {
+        for column in 0..width {
+            let from = &cropped.values[(row * width + column) * channels..][..channels];
+            let to = &mut input[(row * columns + column) * 2 * channels..][..2 * channels];
+            for (c, &value) in from.iter().enumerate() {
+                if !value.is_nan() {
+                    to[c] = value;
+                    to[channels + c] = 1.0;
+                }
+            }
+        }
+    }
+    Tensor::from_vec(input, (1, rows, columns, 2 * channels), device)
+}
+
+/// The newest plane with its missing pixels filled by the newest older plane that measured
+/// them, else by 0, the dry or mean value of every transform. Planes are oldest first.
+pub fn fill_missing(planes: &[Rc<Vec<f32>>]) -> Vec<f32> {
+    let Some((newest, older)) = planes.split_last() else { return Vec::new() };
+    let mut filled = newest.as_ref().clone();
+    for (pixel, value) in filled.iter_mut().enumerate() {
+        if value.is_nan() {
+            let known = older.iter().rev().map(|plane| plane[pixel]).find(|y| !y.is_nan());
+            *value = known.unwrap_or(0.0);
+        }
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_repeats_the_edge() {
+        let extent = Extent::new(2, 3, 4);
+        assert_eq!((extent.rows, extent.columns), (4, 4));
+        let padded = extent.pad(&[1., 2., 3., 4., 5., 6.], 1);
+        assert_eq!(padded[..8], [1., 2., 3., 3., 4., 5., 6., 6.]);
+        assert_eq!(padded[8..], [4., 5., 6., 6., 4., 5., 6., 6.]);
+    }
+
+    #[test]
+    fn missing_pixels_take_the_newest_measurement() {
+        let planes = [vec![1., f32::NAN, 3.], vec![4., f32::NAN, f32::NAN], vec![f32::NAN; 3]];
+        assert_eq!(fill_missing(&planes.map(Rc::new)), [4., 0., 3.]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Semi-Lagrangian extrapolation: where the value that arrives at each pixel sets out from.
+
+use super::plane::{bilinear, support};
+use crate::layers::Boundary;
+
+/// Displacements of leads `1..=leads` composed from the steady backward flow `v`.
+///
+/// `v` is `[y][x][dx, dy]` in pixels a step; the result is `[y][x][lead * 2 + {0: dx, 1: dy}]`, also in pixels:
+/// the value forecast at `p` for a lead is the newest frame's at `p + D(p)`. The path is followed step by step,
+/// `D_0 = 0`, `D_{k+1}(p) = D_k(p) + v(p + D_k(p))`, with `v` bilinear, its coordinates clamped when open and
+/// wrapped when periodic.
+///
+/// # Panics
+/// If `v` does not hold `2 * height * width` values.
+pub fn displacements(
+    v: &[f32],
+    height: usize,
+    width: usize,
+    leads: usize,
+    boundary: Boundary,
+) -> Vec<f32> {
+    assert_eq!(v.len(), 2 * height * width, "a flow has two values a pixel");
+    let mut out = vec![0.0; height * width * 2 * leads];
+    if leads == 0 {
+        return out;
+    }
+    for (p, path) in out.chunks_exact_mut(2 * leads).enumerate() {
+        let (y, x) = ((p / width) as f32, (p % width) as f32);
+        let (mut dx, mut dy) = (0.0_f32, 0.0_f32);
+        for step in path.chunks_exact_mut(2) {
+            let [u, w] = flow_at(v, (height, width), y + dy, x + dx, boundary);
+            (dx, dy) = (dx + u, dy + w);
+            step.copy_from_slice(&[dx, dy]);
+        }
+    }
+    out
+}
+
+/// Bilinear value of an interleaved flow at a real place.
+fn flow_at(
+    v: &[f32],
+    (height, width): (usize, usize),
+    y: f32,
+    x: f32,
+    boundary: Boundary,
+) -> [f32; 2] {
+    let (y0, y1, fy) = support(y, height, boundary);
+    let (x0, x1, fx) = support(x, width, boundary);
+    let at = |y: usize, x: usize, c: usize| v[2 * (y * width + x) + c];
+    [0, 1].map(|c| {
+        let top = at(y0, x0, c) + fx * (at(y0, x1, c) - at(y0, x0, c));
+        let bottom = at(y1, x0, c) + fx * (at(y1, x1, c) - at(y1, x0, c));
+        top + fy * (bottom - top)
+    })
+}
+
+/// `field` `[y][x]` carried along one lead's displacement `d` `[y][x][dx, dy]`: `out(p) = field(p + d(p))`, bilinear.
+///
+/// # Panics
+/// If the slices do not hold `height * width` and `2 * height * width` values.
+pub fn advect(
+    field: &[f32],
+    d: &[f32],
+    height: usize,
+    width: usize,
+    boundary: Boundary,
+) -> Vec<f32> {
+    assert_eq!(field.len(), height * width, "a field has one value a pixel");
+    assert_eq!(d.len(), 2 * height * width, "a displacement has two values a pixel");
+    let from = |(p, d): (usize, &[f32])| {
+        let (y, x) = ((p / width) as f32 + d[1], (p % width) as f32 + d[0]);
+        bilinear(field, height, width, y, x, boundary)
+    };
+    d.chunks_exact(2).enumerate().map(from).collect()
+}

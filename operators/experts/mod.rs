@@ -1,0 +1,15 @@
+//! Stage 4, the flow experts: a bank that estimates motion and carries the field along it,
+//! classical first, learned on top, globally and locally.
+
+pub mod flow;
+mod local;
+mod motion;
+mod net;
+mod operator;
+
+pub(crate) use local::per_lead;
+pub use local::{Global, LocalExpert};
+pub use motion::between;
+pub(crate) use net::persist;
+pub use net::{Carried, Experts, Known};
+pub use operator::{Consult, Consulted};

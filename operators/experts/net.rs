@@ -1,0 +1,162 @@
+//! The flow experts: a trunk over a window's latents corrects the classical motion.
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::layers::{Boundary, Conv, Start, avg_pool, upsample_bilinear, warp};
+use crate::model::{Expert, ModelConfig};
+
+/// What the experts know of a batch of windows.
+pub struct Known<'a> {
+    /// Latents of the window, oldest first, each `(B, h, w, latent)`; empty without an encoder.
+    pub latents: &'a [Tensor],
+    /// The newest frame, missing pixels filled: `(B, H, W, C)`.
+    pub newest: &'a Tensor,
+    /// The classical backward flow of one cadence, pixels, `(B, H, W, 2)`.
+    pub flow: &'a Tensor,
+    /// Its composition over the leads, pixels, `(B, H, W, 2 * lead)`.
+    pub prior: &'a Tensor,
+}
+
+/// What the experts say of a batch of windows.
+pub struct Carried {
+    /// The trunk's features, `(B, h, w, hidden)`; `None` where nothing is learned.
+    pub trunk: Option<Tensor>,
+    /// The learned correction of the displacement at latent resolution, in pixels of the frame,
+    /// `(B, h, w, 2 * lead)`.
+    pub correction: Option<Tensor>,
+    /// The displacement of every lead, pixels, `(B, H, W, 2 * lead)`.
+    pub displacement: Tensor,
+    /// The newest frame carried along it, `(B, H, W, lead * C)`.
+    pub warped: Tensor,
+}
+
+/// The bank: persistence or advection, corrected by learned flow.
+pub struct Experts {
+    horizon: usize,
+    stride: usize,
+    boundary: Boundary,
+    expert: Expert,
+    position: bool,
+    trunk: Option<Trunk>,
+    flow: Option<Conv>,
+}
+
+struct Trunk {
+    mix: Conv,
+    blocks: Vec<(Conv, Conv)>,
+}
+
+impl Experts {
+    /// Builds or loads the weights below `vb`.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape.
+    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let (border, hidden) = (config.boundary, config.hidden);
+        let conv =
+            |cin, cout, k, start, name: String| Conv::new(cin, cout, k, border, start, vb.pp(name));
+        let trunk = if config.learns() {
+            // Latents, where it is (if it may know), and the classical flow.
+            let input = config.history * config.latent + if config.position { 4 } else { 0 } + 2;
+            let block = |i: usize| {
+                let inner = conv(hidden, hidden, 3, Start::He, format!("block{i}.inner"))?;
+                Ok((inner, conv(hidden, hidden, 3, Start::Zero, format!("block{i}.outer"))?))
+            };
+            let mix = conv(input, hidden, 1, Start::He, "mix".to_owned())?;
+            let blocks = (0..config.rounds).map(block).collect::<Result<_>>()?;
+            Some(Trunk { mix, blocks })
+        } else {
+            None
+        };
+        let flow = match config.learned_flow {
+            true => Some(conv(hidden, 2 * config.horizon, 1, Start::Zero, "flow".to_owned())?),
+            false => None,
+        };
+        Ok(Self {
+            horizon: config.horizon,
+            stride: config.stride(),
+            boundary: border,
+            expert: config.expert,
+            position: config.position,
+            trunk,
+            flow,
+        })
+    }
+
+    /// The chosen expert's own forecast, `(B, H, W, lead * C)`: what an untrained network says.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn chosen(&self, known: &Known) -> Result<Tensor> {
+        match self.expert {
+            Expert::Persistence => persist(known.newest, self.horizon),
+            Expert::Advection => warp(known.newest, known.prior, self.boundary),
+        }
+    }
+
+    /// Corrects the chosen expert's displacement and carries the newest frame along it.
+    ///
+    /// # Errors
+    /// When the shapes do not fit the weights.
+    pub fn forward(&self, known: &Known) -> Result<Carried> {
+        let start = match self.expert {
+            Expert::Persistence => known.prior.zeros_like()?,
+            Expert::Advection => known.prior.clone(),
+        };
+        let Some(trunk) = &self.trunk else {
+            let warped = self.chosen(known)?;
+            return Ok(Carried { trunk: None, correction: None, displacement: start, warped });
+        };
+        let features = trunk.forward(&self.stack(known)?)?;
+        let Some(flow) = &self.flow else {
+            let warped = self.chosen(known)?;
+            let trunk = Some(features);
+            return Ok(Carried { trunk, correction: None, displacement: start, warped });
+        };
+        // A unit of the head is one latent cell.
+        let correction = (flow.forward(&features)? * self.stride as f64)?;
+        let fine = upsample_bilinear(&correction, self.stride, self.boundary)?;
+        let displacement = (start + fine)?;
+        let warped = warp(known.newest, &displacement, self.boundary)?;
+        Ok(Carried { trunk: Some(features), correction: Some(correction), displacement, warped })
+    }
+
+    /// The trunk's input, `(B, h, w, history * latent [+ 4] + 2)`.
+    fn stack(&self, known: &Known) -> Result<Tensor> {
+        let mut parts: Vec<Tensor> = known.latents.to_vec();
+        let (b, h, w, _) = known.latents[0].dims4()?;
+        if self.position {
+            parts.push(position(h, w, known.newest.device())?.broadcast_as((b, h, w, 4))?);
+        }
+        parts.push((avg_pool(known.flow, self.stride)? / self.stride as f64)?);
+        Tensor::cat(&parts, 3)
+    }
+}
+
+impl Trunk {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = self.mix.forward(x)?;
+        for (inner, outer) in &self.blocks {
+            x = (&x + outer.forward(&inner.forward_relu(&x)?)?)?;
+        }
+        x.relu()
+    }
+}
+
+/// The newest frame `(B, H, W, C)` for every lead, `(B, H, W, lead * C)`.
+pub(crate) fn persist(newest: &Tensor, horizon: usize) -> Result<Tensor> {
+    Tensor::cat(&vec![newest; horizon], 3)
+}
+
+/// Where each latent cell lies on the domain, as sines and cosines of one period,
+/// `(1, h, w, 4)`: sin x, cos x, sin y, cos y.
+fn position(h: usize, w: usize, device: &Device) -> Result<Tensor> {
+    let turn = |i: usize, n: usize| std::f32::consts::TAU * (i as f32 + 0.5) / n as f32;
+    let cell = |i: usize| {
+        let (x, y) = (turn(i % w, w), turn(i / w, h));
+        [x.sin(), x.cos(), y.sin(), y.cos()]
+    };
+    let values: Vec<f32> = (0..h * w).flat_map(cell).collect();
+    Tensor::from_vec(values, (1, h, w, 4), device)
+}

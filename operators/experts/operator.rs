@@ -1,0 +1,137 @@
+//! The expert bank over a stream of windows.
+
+use std::rc::Rc;
+
+use candle_core::{Result, Tensor};
+use physicnet_stream::Failure;
+use timely::dataflow::StreamVec;
+
+use crate::cropping::{Extent, fill_missing};
+use crate::experts::{Carried, Known, between, persist};
+use crate::model::PhysicNet;
+use crate::stage::stage;
+use crate::windowing::Window;
+
+/// A window and what each expert says of it; the batch dimension of the tensors is 1.
+pub struct Consulted {
+    /// The window.
+    pub window: Window,
+    /// The newest frame, missing pixels filled, `(1, H, W, C)`.
+    pub newest: Tensor,
+    /// The newest frame for every lead, `(1, H, W, lead * C)`.
+    pub persistence: Tensor,
+    /// The newest frame carried along the classical flow, `(1, H, W, lead * C)`.
+    pub advection: Tensor,
+    /// What the corrected flow carries.
+    pub carried: Carried,
+}
+
+/// Extension trait: asks every expert about each window.
+pub trait Consult<'scope> {
+    /// The experts' answers, in batches of at most `batch` windows of one size.
+    fn consult(
+        self,
+        net: &Rc<PhysicNet>,
+        batch: usize,
+        failure: &Failure,
+    ) -> StreamVec<'scope, u64, Consulted>;
+}
+
+impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
+    fn consult(
+        self,
+        net: &Rc<PhysicNet>,
+        batch: usize,
+        failure: &Failure,
+    ) -> StreamVec<'scope, u64, Consulted> {
+        let net = Rc::clone(net);
+        let extent = |window: &Window| window.newest().coded.frame.extent;
+        stage(self, "Consult", batch, failure.clone(), extent, move |all| consult(&net, all))
+    }
+}
+
+fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
+    let planes: Vec<_> = windows.iter().map(|window| Planes::of(net, window)).collect();
+    let extent = windows[0].newest().coded.frame.extent;
+    let (rows, columns, b) = (extent.rows, extent.columns, windows.len());
+    let channels = net.config.variables.len();
+    let stack = |part: fn(&Planes) -> &Vec<f32>, depth: usize| {
+        let all: Vec<f32> = planes.iter().flat_map(|planes| part(planes).iter().copied()).collect();
+        Tensor::from_vec(all, (b, rows, columns, depth), &net.device)
+    };
+    let newest = stack(|planes| &planes.newest, channels)?;
+    let flow = stack(|planes| &planes.flow, 2)?;
+    let prior = net.prior(&flow)?;
+
+    let latent = |t: usize| {
+        let of = |window: &Window| {
+            let features = window.slots[t].coded.features.as_ref();
+            features.map(|features| features.latent.clone())
+        };
+        windows.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let latents: Vec<_> = (0..net.config.history).map(latent).collect();
+    let latents = match net.encoder {
+        Some(_) => latents.iter().map(|all| Tensor::cat(all, 0)).collect::<Result<_>>()?,
+        None => Vec::new(),
+    };
+    let known = Known { latents: &latents, newest: &newest, flow: &flow, prior: &prior };
+    let carried = net.experts.forward(&known)?;
+    let advection = crate::layers::warp(&newest, &prior, net.config.boundary)?;
+    let persistence = persist(&newest, net.config.horizon)?;
+
+    let one = |tensor: &Tensor, i: usize| tensor.narrow(0, i, 1)?.contiguous();
+    let split = |(i, window)| {
+        let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(|t| one(t, i)).transpose();
+        Ok(Consulted {
+            window,
+            newest: one(&newest, i)?,
+            persistence: one(&persistence, i)?,
+            advection: one(&advection, i)?,
+            carried: Carried {
+                trunk: optional(&carried.trunk)?,
+                correction: optional(&carried.correction)?,
+                displacement: one(&carried.displacement, i)?,
+                warped: one(&carried.warped, i)?,
+            },
+        })
+    };
+    windows.into_iter().enumerate().map(split).collect()
+}
+
+/// What the experts need of a window beside its latents, as padded planes.
+struct Planes {
+    newest: Vec<f32>,
+    flow: Vec<f32>,
+}
+
+impl Planes {
+    fn of(net: &PhysicNet, window: &Window) -> Self {
+        let extent = window.newest().coded.frame.extent;
+        let values: Vec<_> =
+            window.slots.iter().map(|slot| Rc::clone(&slot.coded.frame.values)).collect();
+        let channels = net.config.variables.len();
+        let newest = fill_missing(&values);
+        let flow = window.newest().flow.get_or_init(|| {
+            let previous = fill_missing(&values[..values.len() - 1]);
+            extent.pad(&classical_flow(net, &newest, &previous, extent), 2)
+        });
+        Self { newest: extent.pad(&newest, channels), flow: flow.clone() }
+    }
+}
+
+/// The backward flow from the newest filled plane to the one before it, estimated on the
+/// first channel, `(height, width, 2)`.
+fn classical_flow(net: &PhysicNet, newest: &[f32], previous: &[f32], extent: Extent) -> Vec<f32> {
+    let channels = net.config.variables.len();
+    let transform = net.config.variables[0].transform;
+    let first = |plane: &[f32]| -> Vec<f32> { plane.iter().step_by(channels).copied().collect() };
+    between(
+        &first(newest),
+        &first(previous),
+        extent.height,
+        extent.width,
+        &transform,
+        net.config.boundary,
+    )
+}

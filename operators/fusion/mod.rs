@@ -1,0 +1,7 @@
+//! Stage 5, fusion: gates the carried fields, adds what motion cannot explain, and serves.
+
+mod net;
+mod operator;
+
+pub use net::{Fused, Fusion};
+pub use operator::{Fuse, FuseConfig};

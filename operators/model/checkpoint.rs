@@ -1,0 +1,197 @@
+//! The checkpoint: one safetensors file that PyTorch opens with no code of ours.
+//!
+//! Tensors have the names and layouts of a `state_dict`; the metadata holds `format: "pt"` and
+//! one JSON string, `physicnet`, with the config and where the weights come from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use physicnet_stream::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::{ModelConfig, PhysicNet};
+
+/// Where a checkpoint's weights come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// The version of this program that wrote it.
+    pub version: String,
+    /// The training data: paths and time spans.
+    pub data: Vec<String>,
+    /// `[height, width]` of the training frames.
+    pub grid: Option<[usize; 2]>,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// The seed of the training run.
+    pub seed: u64,
+    /// Scores on the validation part, by name.
+    pub validation: BTreeMap<String, f64>,
+    /// How often training used each code, for drift.
+    pub code_usage: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    config: ModelConfig,
+    provenance: Provenance,
+}
+
+/// A model with its config, weights and provenance.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// What the network is made of.
+    pub config: ModelConfig,
+    /// Where the weights come from.
+    pub provenance: Provenance,
+    /// The weights by `state_dict` name.
+    pub weights: BTreeMap<String, Tensor>,
+    /// The first 16 hexadecimal digits of the SHA-256 of config, provenance and weights; `none`
+    /// for a network that was never stored.
+    pub id: Arc<str>,
+}
+
+impl Checkpoint {
+    /// An untrained network: its forecast is the chosen expert's.
+    ///
+    /// # Errors
+    /// When the config contradicts itself.
+    pub fn untrained(config: &ModelConfig) -> Result<Self> {
+        config.check()?;
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        PhysicNet::new(config, vb).map_err(|error| Error::new("model", error))?;
+        let data = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let weights = data.iter().map(|(k, var)| (k.clone(), var.as_tensor().clone())).collect();
+        let provenance = Provenance::default();
+        Ok(Self { config: config.clone(), provenance, weights, id: "none".into() })
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a checkpoint of ours, or its tensors differ from
+    /// what its config needs: every missing, surplus, misshapen or non-finite one is named.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)
+            .map_err(|error| Error::new(path.display(), format!("cannot read it: {error}")))?;
+        Self::from_bytes(&bytes, &path.display().to_string())
+    }
+
+    /// Reads the bytes of a file; `name` is how errors call it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
+        let fail = |why: String| Error::new(name, why);
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes)
+            .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
+        let json = metadata.metadata().as_ref().and_then(|strings| strings.get("physicnet"));
+        let json = json.ok_or_else(|| {
+            fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
+        })?;
+        let Header { config, provenance } = serde_json::from_str(json)
+            .map_err(|error| fail(format!("its config does not fit this version: {error}")))?;
+        config.check().map_err(|error| fail(error.to_string()))?;
+        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+            .map_err(|error| fail(error.to_string()))?;
+        let weights: BTreeMap<String, Tensor> = tensors.into_iter().collect();
+        let wanted = Self::untrained(&config)?.weights;
+        let differences = differences(&wanted, &weights);
+        if !differences.is_empty() {
+            return Err(fail(format!(
+                "weights differ from its config: {}",
+                differences.join("; ")
+            )));
+        }
+        let id = identity(json, &weights).map_err(|error| fail(error.to_string()))?;
+        Ok(Self { config, provenance, weights, id })
+    }
+
+    /// Writes the file: to a temporary name, synced, then renamed.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let fail = |error: &dyn std::fmt::Display| {
+            Error::new(path.display(), format!("cannot write it: {error}"))
+        };
+        let header = Header { config: self.config.clone(), provenance: self.provenance.clone() };
+        let json = serde_json::to_string(&header).map_err(|error| fail(&error))?;
+        let metadata = HashMap::from([("format".into(), "pt".into()), ("physicnet".into(), json)]);
+        let bytes = safetensors::serialize(self.weights.iter(), Some(metadata))
+            .map_err(|error| fail(&error))?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| fail(&error))?;
+        }
+        let temporary = path.with_extension("safetensors.tmp");
+        let write = || -> std::io::Result<()> {
+            use std::io::Write;
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, path)
+        };
+        write().map_err(|error| fail(&error))
+    }
+
+    /// The network with these weights, ready to forecast.
+    ///
+    /// # Errors
+    /// When the device cannot hold the weights.
+    pub fn network(&self, device: &Device) -> Result<PhysicNet> {
+        let fail = |error: candle_core::Error| Error::new(format!("model {}", self.id), error);
+        let moved =
+            |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_device(device)?));
+        let weights = self.weights.iter().map(moved).collect::<candle_core::Result<_>>();
+        let vb = VarBuilder::from_tensors(weights.map_err(fail)?, DType::F32, device);
+        PhysicNet::new(&self.config, vb).map_err(fail)
+    }
+}
+
+/// The hash of what the file says, whatever order its writer gave the metadata.
+fn identity(json: &str, weights: &BTreeMap<String, Tensor>) -> candle_core::Result<Arc<str>> {
+    let mut digest = Sha256::new();
+    digest.update(json);
+    for (name, tensor) in weights {
+        digest.update(name);
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        values.iter().for_each(|value| digest.update(value.to_le_bytes()));
+    }
+    Ok(digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into())
+}
+
+/// Each way in which `found` is not the weights that are `wanted`.
+fn differences(wanted: &BTreeMap<String, Tensor>, found: &BTreeMap<String, Tensor>) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, want) in wanted {
+        match found.get(name) {
+            None => all.push(format!("{name} is missing")),
+            Some(have) if have.dims() != want.dims() => {
+                all.push(format!("{name} is {:?}, not {:?}", have.dims(), want.dims()));
+            }
+            Some(have) if have.dtype() != DType::F32 => {
+                all.push(format!("{name} is {:?}, not F32", have.dtype()));
+            }
+            Some(have) => {
+                let sum = have.sqr().and_then(|s| s.sum_all()).and_then(|s| s.to_scalar::<f32>());
+                if !sum.is_ok_and(f32::is_finite) {
+                    all.push(format!("{name} is not finite"));
+                }
+            }
+        }
+    }
+    let surplus = found.keys().filter(|name| !wanted.contains_key(*name));
+    all.extend(surplus.map(|name| format!("{name} is not part of the config")));
+    all
+}

@@ -1,0 +1,221 @@
+//! What a PhysicNet is made of: one value that a checkpoint carries.
+
+use physicnet_stream::{Cadence, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cropping::Transform;
+use crate::layers::Boundary;
+
+/// One channel of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariableConfig {
+    /// Its name in the data.
+    pub name: String,
+    /// Its unit in the data.
+    #[serde(default)]
+    pub units: String,
+    /// How it is transformed for the network.
+    pub transform: Transform,
+}
+
+/// Which member of the expert bank the network starts from: untrained, the forecast equals it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expert {
+    /// The newest frame stays.
+    Persistence,
+    /// The newest frame is carried along the classical optical flow.
+    #[default]
+    Advection,
+}
+
+/// What the codebook does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// No codes.
+    None,
+    /// Codes describe each frame; the forecast does not see them.
+    #[default]
+    Tap,
+    /// The forecast sees only the codes.
+    Hard,
+}
+
+/// Which head is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serve {
+    /// The head with the least expected error.
+    #[default]
+    Mean,
+    /// The head that keeps area and intensity.
+    Sharp,
+}
+
+/// The network's parts, sizes and units. Defaults are those of `base`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// The channels, in order. Training fills an empty list from its data.
+    pub variables: Vec<VariableConfig>,
+    /// How the domain continues past its border.
+    pub boundary: Boundary,
+    /// Frames in a window, at least 2.
+    pub history: usize,
+    /// Leads of a forecast.
+    pub horizon: usize,
+    /// The cadence it was trained at; training fills it from its data.
+    pub cadence: Option<Cadence>,
+    /// Averaging of the global view: 1 sees every pixel, 2 halves the resolution of everything
+    /// but the warp (for frames of 256 x 256 and more).
+    pub global_scale: usize,
+    /// Channels of the encoder's skip.
+    pub skip: usize,
+    /// Channels of a latent vector.
+    pub latent: usize,
+    /// Channels of the experts' trunk.
+    pub hidden: usize,
+    /// Residual blocks of the trunk.
+    pub rounds: usize,
+    /// Channels of the fusion.
+    pub decoder: usize,
+    /// The codebook.
+    pub quantization: Quantization,
+    /// Entries of the codebook.
+    pub codes: usize,
+    /// The expert that the network corrects.
+    pub expert: Expert,
+    /// Whether the network corrects the flow.
+    pub learned_flow: bool,
+    /// Whether the fusion gates the carried field.
+    pub gate: bool,
+    /// Whether the fusion adds a residual.
+    pub residual: bool,
+    /// Whether there is a second, sharp head.
+    pub sharp: bool,
+    /// Whether the network knows where it is: for forcing that is fixed in space, on whole frames.
+    pub position: bool,
+    /// Whether local views refine the global forecast.
+    pub local: bool,
+    /// The head that is served.
+    pub serve: Serve,
+    /// The share of the carried field in the served forecast, at the first and the last lead;
+    /// linear in between.
+    pub ramp: [f32; 2],
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            variables: Vec::new(),
+            boundary: Boundary::Open,
+            history: 4,
+            horizon: 12,
+            cadence: None,
+            global_scale: 1,
+            skip: 16,
+            latent: 16,
+            hidden: 96,
+            rounds: 2,
+            decoder: 32,
+            quantization: Quantization::Tap,
+            codes: 256,
+            expert: Expert::Advection,
+            learned_flow: true,
+            gate: true,
+            residual: true,
+            sharp: false,
+            position: false,
+            local: false,
+            serve: Serve::Mean,
+            ramp: [0.0, 0.0],
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Pixels of the frame per latent cell.
+    pub fn stride(&self) -> usize {
+        4 * self.global_scale.max(1)
+    }
+
+    /// Whether anything is learned; without it the forecast is the chosen expert's.
+    pub fn learns(&self) -> bool {
+        self.learned_flow || self.gate || self.residual || self.sharp || self.local
+    }
+
+    /// Whether frames are encoded at all.
+    pub fn encodes(&self) -> bool {
+        self.learns() || self.quantization != Quantization::None
+    }
+
+    /// The share of the carried field at lead `k` (from 0), by the ramp.
+    pub fn ramp_at(&self, k: usize) -> f32 {
+        let along = if self.horizon > 1 { k as f32 / (self.horizon - 1) as f32 } else { 0.0 };
+        self.ramp[0] + (self.ramp[1] - self.ramp[0]) * along
+    }
+
+    /// Checks what no single field can say.
+    ///
+    /// # Errors
+    /// Names the field that does not fit and what would.
+    pub fn check(&self) -> Result<()> {
+        let fail = |field: &str, why: String| Err(Error::new(format!("model.{field}"), why));
+        if self.variables.is_empty() {
+            return fail("variables", "name at least one channel".into());
+        }
+        if self.history < 2 {
+            return fail("history", format!("{} frames; motion needs at least 2", self.history));
+        }
+        if self.horizon == 0 {
+            return fail("horizon", "a forecast needs at least one lead".into());
+        }
+        if !matches!(self.global_scale, 1 | 2) {
+            return fail("global_scale", format!("{}; choose 1 or 2", self.global_scale));
+        }
+        if self.codes < 2 || self.codes > 65_536 {
+            return fail("codes", format!("{}; choose 2 to 65536", self.codes));
+        }
+        for (field, size) in [
+            ("skip", self.skip),
+            ("latent", self.latent),
+            ("hidden", self.hidden),
+            ("decoder", self.decoder),
+        ] {
+            if size == 0 || size > 4096 {
+                return fail(field, format!("{size} channels; choose 1 to 4096"));
+            }
+        }
+        if self.ramp.iter().any(|a| !(0.0..=1.0).contains(a)) {
+            return fail("ramp", format!("{:?}; shares lie between 0 and 1", self.ramp));
+        }
+        if self.serve == Serve::Sharp && !self.sharp {
+            return fail("serve", "sharp is served but `sharp: true` is not set".into());
+        }
+        if self.learns() && !self.residual && (self.sharp || self.local) {
+            return fail("residual", "the sharp and the local part build on it; set it".into());
+        }
+        Ok(())
+    }
+
+    /// Whether frames of this size fit the model's boundary.
+    ///
+    /// # Errors
+    /// A periodic domain cannot be padded, so its sides must be whole latents.
+    pub fn check_size(&self, height: usize, width: usize) -> Result<()> {
+        let stride = self.stride();
+        if self.boundary == Boundary::Periodic
+            && !(height.is_multiple_of(stride) && width.is_multiple_of(stride))
+        {
+            let why =
+                format!("{height} x {width} pixels; a periodic domain needs multiples of {stride}");
+            return Err(Error::new("frame size", why));
+        }
+        if height < 4 || width < 4 {
+            return Err(Error::new("frame size", format!("{height} x {width}; at least 4 x 4")));
+        }
+        Ok(())
+    }
+}

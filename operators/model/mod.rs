@@ -1,0 +1,9 @@
+//! The whole network: the stages' nets under one config, as training and the stream use them.
+
+mod checkpoint;
+mod config;
+mod net;
+
+pub use checkpoint::{Checkpoint, Provenance};
+pub use config::{Expert, ModelConfig, Quantization, Serve, VariableConfig};
+pub use net::{Batch, Outputs, PhysicNet};

@@ -1,0 +1,148 @@
+//! The five nets put together.
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::encoding::{Encoder, Features};
+use crate::experts::{Experts, Known, flow};
+use crate::fusion::Fusion;
+use crate::model::{ModelConfig, Quantization};
+use crate::quantization::Codebook;
+
+/// PhysicNet (arXiv 2402.05970): one value holds every stage's weights.
+pub struct PhysicNet {
+    /// What it is made of.
+    pub config: ModelConfig,
+    /// Where its weights are.
+    pub device: Device,
+    /// Stage 2.
+    pub encoder: Option<Encoder>,
+    /// Stage 3.
+    pub codebook: Option<Codebook>,
+    /// Stage 4.
+    pub experts: Experts,
+    /// Stage 5.
+    pub fusion: Fusion,
+}
+
+/// A batch of whole windows, as training sees them; the stream holds their latents instead.
+pub struct Batch {
+    /// Transformed values, missing pixels filled by the newest older measurement, else 0:
+    /// `(B, T, H, W, C)`, sides multiples of [`ModelConfig::stride`].
+    pub frames: Tensor,
+    /// 1 where measured, 0 where missing: `(B, T, H, W, C)`.
+    pub mask: Tensor,
+    /// The classical backward flow of the newest frame, pixels (dx, dy): `(B, H, W, 2)`.
+    pub flow: Tensor,
+}
+
+/// What the network says of a batch; fields are transformed, `(B, H, W, lead * C)`.
+pub struct Outputs {
+    /// The head of least expected error.
+    pub mean: Tensor,
+    /// The mean head before the local level, where there is one: gradients reach the global
+    /// level through this alone.
+    pub global: Option<Tensor>,
+    /// The sharp head, where there is one.
+    pub sharp: Option<Tensor>,
+    /// The newest frame carried along the corrected flow.
+    pub warped: Tensor,
+    /// The chosen expert's own forecast.
+    pub chosen: Tensor,
+    /// The learned correction of the displacement, pixels, `(B, h, w, 2 * lead)`.
+    pub correction: Option<Tensor>,
+    /// Mean squared distance of latents from their codes, in `hard` mode.
+    pub commitment: Option<Tensor>,
+    /// Latents of the newest frames, `(B, h, w, latent)`, cut off from the gradient.
+    pub latent: Option<Tensor>,
+}
+
+impl PhysicNet {
+    /// Builds or loads the weights that `vb` holds.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape.
+    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let encoder =
+            config.encodes().then(|| Encoder::new(config, vb.pp("encoding"))).transpose()?;
+        let codebook = (config.quantization != Quantization::None)
+            .then(|| Codebook::new(config, vb.pp("quantization")))
+            .transpose()?;
+        Ok(Self {
+            config: config.clone(),
+            device: vb.device().clone(),
+            encoder,
+            codebook,
+            experts: Experts::new(config, vb.pp("experts"))?,
+            fusion: Fusion::new(config, vb.pp("fusion"))?,
+        })
+    }
+
+    /// Forecasts whole windows: the same nets as the stream's, on frames instead of latents.
+    ///
+    /// # Errors
+    /// When the shapes do not fit the weights.
+    pub fn forward(&self, batch: &Batch) -> Result<Outputs> {
+        let (b, history, rows, columns, channels) = batch.frames.dims5()?;
+        let newest = batch.frames.narrow(1, history - 1, 1)?.squeeze(1)?.contiguous()?;
+        let mut features = None;
+        if let Some(encoder) = &self.encoder {
+            // A frame's encoding must not depend on the frames before it: filled pixels are 0.
+            let values = (&batch.frames * &batch.mask)?;
+            let input = Tensor::cat(&[&values, &batch.mask], 4)?;
+            let input = input.reshape((b * history, rows, columns, 2 * channels))?;
+            features = Some(encoder.forward(&input)?);
+        }
+        let mut commitment = None;
+        if let (Some(codebook), Some(Features { latent, .. }), Quantization::Hard) =
+            (&self.codebook, &mut features, self.config.quantization)
+        {
+            let map = codebook.codes(latent)?;
+            commitment = Some(codebook.commitment(latent, &map)?);
+            *latent = codebook.pass(latent, &map)?;
+        }
+        let over_time = |all: &Tensor| -> Result<Vec<Tensor>> {
+            let (_, h, w, d) = all.dims4()?;
+            let split = all.reshape((b, history, h, w, d))?;
+            (0..history).map(|t| split.narrow(1, t, 1)?.squeeze(1)?.contiguous()).collect()
+        };
+        let latents = features.as_ref().map(|f| over_time(&f.latent)).transpose()?;
+        let latents = latents.unwrap_or_default();
+        let locals = features.as_ref().and_then(|f| f.local.as_ref()).map(over_time).transpose()?;
+        let skip = match features.as_ref() {
+            Some(f) => over_time(&f.skip)?.pop(),
+            None => None,
+        };
+        let prior = self.prior(&batch.flow)?;
+        let known = Known { latents: &latents, newest: &newest, flow: &batch.flow, prior: &prior };
+        let carried = self.experts.forward(&known)?;
+        let chosen = self.experts.chosen(&known)?;
+        let locals = locals.unwrap_or_default();
+        let fused = self.fusion.forward(&carried, skip.as_ref(), &newest, &locals)?;
+        Ok(Outputs {
+            mean: fused.mean,
+            global: fused.global,
+            sharp: fused.sharp,
+            warped: carried.warped,
+            chosen,
+            correction: carried.correction,
+            commitment,
+            latent: latents.last().map(Tensor::detach),
+        })
+    }
+
+    /// The displacement of every lead along a classical flow `(B, H, W, 2)`, as
+    /// `(B, H, W, 2 * lead)`.
+    ///
+    /// # Errors
+    /// When the flow has another rank.
+    pub fn prior(&self, flow: &Tensor) -> Result<Tensor> {
+        let (b, rows, columns, _) = flow.dims4()?;
+        let leads = self.config.horizon;
+        let values: Vec<f32> = flow.flatten_all()?.to_vec1()?;
+        let composed = values
+            .chunks_exact(rows * columns * 2)
+            .flat_map(|v| flow::displacements(v, rows, columns, leads, self.config.boundary));
+        Tensor::from_vec(composed.collect(), (b, rows, columns, 2 * leads), &self.device)
+    }
+}

@@ -1,0 +1,8 @@
+//! Stage 3, quantization: each latent vector named by the nearest entry of a codebook, an
+//! interpretable bank of priors.
+
+mod net;
+mod operator;
+
+pub use net::Codebook;
+pub use operator::{Coded, Quantize};

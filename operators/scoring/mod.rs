@@ -1,0 +1,27 @@
+//! Scoring: every forecast beside what then came, as sums that add and subtract exactly.
+//!
+//! ```text
+//! forecasts ────┐ by sensor
+//!               ├─► join on (sensor, valid time) ─► ((sensor, product, lead, channel), Sums) ─► Totals
+//! observations ─┘
+//! ```
+//!
+//! One policy for missing pixels, from here to the report: a pixel whose observation is missing
+//! is never scored; a pixel whose forecast is missing while the observation is not is left out
+//! and lowers the `coverage`.
+
+mod fixed;
+mod fss;
+mod metrics;
+mod operator;
+mod ssim;
+mod sums;
+
+pub use fixed::Fixed;
+pub use metrics::{Categorical, Fss, Metrics, Scores};
+pub use operator::{Key, Score, ScoringConfig, Totals, total_into};
+pub use ssim::Scale;
+pub use sums::{Sums, Table};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The shape that all neural stages share: the pile is the batch.
+
+use physicnet_stream::{Error, Failure, Pile};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+/// Runs `logic` on all that has arrived, in batches of at most `batch` items of one `kind`.
+///
+/// `logic` yields one output per input, in order; an item's result must not depend on its
+/// batch. A failure is reported, and the capabilities of its items are kept: nothing after
+/// them is ever called durable.
+pub(crate) fn stage<'scope, A, B, K>(
+    stream: StreamVec<'scope, u64, A>,
+    name: &'static str,
+    batch: usize,
+    failure: Failure,
+    kind: impl Fn(&A) -> K + 'static,
+    mut logic: impl FnMut(Vec<A>) -> candle_core::Result<Vec<B>> + 'static,
+) -> StreamVec<'scope, u64, B>
+where
+    A: 'static,
+    B: 'static,
+    K: PartialEq,
+{
+    stream.unary(Pipeline, name, move |_cap, _info| {
+        let mut pile = Pile::default();
+        let mut kept = Vec::new();
+        move |input, output| {
+            input.for_each_stamp(|cap, batches| {
+                let Some(cap) = cap.retain_least(output.output_index()) else { return };
+                batches.flat_map(|batch| batch.drain(..)).for_each(|a| pile.push(cap.clone(), a));
+            });
+            let mut rest = pile.take().into_iter().peekable();
+            while let Some((cap, first)) = rest.next() {
+                let (mut caps, mut items) = (vec![cap], vec![first]);
+                while items.len() < batch.max(1)
+                    && rest.peek().is_some_and(|(_, next)| kind(next) == kind(&items[0]))
+                {
+                    let (cap, next) = rest.next().expect("peeked");
+                    caps.push(cap);
+                    items.push(next);
+                }
+                if failure.failed() {
+                    kept.append(&mut caps);
+                    continue;
+                }
+                match logic(items) {
+                    Ok(outputs) => {
+                        for (cap, result) in caps.iter().zip(outputs) {
+                            output.session(cap).give(result);
+                        }
+                    }
+                    Err(error) => {
+                        failure.report(Error::new(name, error));
+                        kept.append(&mut caps);
+                    }
+                }
+            }
+        }
+    })
+}

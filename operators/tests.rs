@@ -1,0 +1,352 @@
+//! The stages together: what must hold of any network, streamed or whole.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use physicnet_stream::{
+    Axis, Cadence, Catalogue, Failure, Forecast, Frame, Grid, Sensor, SensorId, Variable,
+};
+use timely::dataflow::operators::{Capture, Input, Probe};
+
+use crate::admission::{AdmissionConfig, Admit};
+use crate::cropping::{Crop, Transform};
+use crate::encoding::Encode;
+use crate::experts::{Consult, between};
+use crate::fusion::{Fuse, FuseConfig};
+use crate::layers::Boundary;
+use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
+use crate::quantization::Quantize;
+use crate::windowing::Windowed;
+
+fn small(channels: usize) -> ModelConfig {
+    let variable = |c: usize| VariableConfig {
+        name: format!("v{c}"),
+        units: String::new(),
+        transform: Transform::Identity,
+    };
+    ModelConfig {
+        variables: (0..channels).map(variable).collect(),
+        history: 3,
+        horizon: 2,
+        skip: 8,
+        latent: 4,
+        hidden: 16,
+        decoder: 8,
+        codes: 8,
+        ..ModelConfig::default()
+    }
+}
+
+/// A checkpoint whose every weight is moved off its start, as training would.
+fn shaken(config: &ModelConfig) -> Checkpoint {
+    let mut checkpoint = Checkpoint::untrained(config).unwrap();
+    for (i, weight) in checkpoint.weights.values_mut().enumerate() {
+        let count = weight.elem_count();
+        let wave = (0..count).map(|k| 0.05 * ((k * 7 + i * 13) as f32).sin()).collect::<Vec<_>>();
+        let wave = Tensor::from_vec(wave, weight.dims(), &Device::Cpu).unwrap();
+        *weight = (&*weight + wave).unwrap();
+    }
+    checkpoint
+}
+
+fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
+    let entry = |&(name, height, width): &(&str, usize, usize)| {
+        let variable = |c| Variable { name: format!("v{c}"), units: String::new() };
+        let grid = Grid {
+            variables: (0..channels).map(variable).collect(),
+            y: Axis::index("y", height),
+            x: Axis::index("x", width),
+        };
+        let id = SensorId::from(name);
+        let cadence = Cadence::new(10).unwrap();
+        (id.clone(), Arc::new(Sensor { id, grid, cadence }))
+    };
+    sizes.iter().map(entry).collect()
+}
+
+/// A blob that drifts, so that flow finds something; different for every sensor.
+fn frame(sensor: &Sensor, step: u64) -> Frame {
+    let shape @ [channels, height, width] = sensor.grid.shape();
+    let phase = sensor.id.as_str().len() as f32;
+    let mut data = Vec::new();
+    for c in 0..channels {
+        for y in 0..height {
+            for x in 0..width {
+                let (y, x) = (y as f32 - 0.4 * step as f32, x as f32 - 0.7 * step as f32);
+                data.push((0.5 * x + phase).sin() * (0.4 * y + c as f32).cos());
+            }
+        }
+    }
+    let valid_time = step as i64 * 10;
+    Frame { sensor: sensor.id.clone(), valid_time, offset: step, shape, data }
+}
+
+/// Streams frames through every stage and collects the forecasts by sensor and time.
+fn stream(
+    checkpoint: &Checkpoint,
+    catalogue: &Catalogue,
+    frames: Vec<Frame>,
+    workers: usize,
+    batch: usize,
+    per_epoch: usize,
+) -> Vec<Forecast> {
+    let (send, receive) = mpsc::channel();
+    let send = Arc::new(Mutex::new(send));
+    let (checkpoint, catalogue) = (checkpoint.clone(), catalogue.clone());
+    let products = ["mean", "sharp", "persistence", "advection", "trend"];
+    let config =
+        FuseConfig { model: "test".into(), products: products.map(str::to_owned).to_vec() };
+    timely::execute(timely::Config::process(workers), move |worker| {
+        let send = send.lock().unwrap().clone();
+        let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
+        let failure = Failure::default();
+        let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, frames) = scope.new_input::<Vec<Frame>>();
+            let history = net.config.history;
+            let (admitted, _) = frames.admit(&AdmissionConfig::default(), &catalogue, history);
+            let (probe, forecasts) = admitted
+                .crop(&net, &catalogue, &failure)
+                .encode(&net, batch, &failure)
+                .quantize(&net, batch, &failure)
+                .windows(history, &failure)
+                .consult(&net, batch, &failure)
+                .fuse(&net, &config, batch, &failure)
+                .probe();
+            let wrapped = timely::dataflow::operators::vec::Map::map(forecasts, |forecast| {
+                (
+                    forecast.sensor.as_str().to_owned(),
+                    forecast.reference_time,
+                    serde_json::to_string(&Bits::of(&forecast)).unwrap(),
+                )
+            });
+            wrapped.capture_into(send);
+            (input, probe)
+        });
+        for (epoch, chunk) in frames.chunks(per_epoch).enumerate() {
+            if worker.index() == 0 {
+                chunk.iter().for_each(|frame| input.send(frame.clone()));
+            }
+            input.advance_to(epoch as u64 + 1);
+            worker.step();
+        }
+        input.close();
+        worker.step_while(|| !probe.done());
+        assert!(failure.take().is_none());
+    })
+    .unwrap();
+    use timely::dataflow::operators::capture::Extract;
+    let mut all: Vec<_> = receive.extract().into_iter().flat_map(|(_, rows)| rows).collect();
+    all.sort();
+    all.into_iter()
+        .map(|(_, _, json)| serde_json::from_str::<Bits>(&json).unwrap().back())
+        .collect()
+}
+
+/// A forecast whose floats survive JSON to the bit.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Bits(Forecast, Vec<Vec<u32>>);
+
+impl Bits {
+    fn of(forecast: &Forecast) -> Self {
+        let bits = |p: &physicnet_stream::Product| p.data.iter().map(|v| v.to_bits()).collect();
+        let mut bare = forecast.clone();
+        bare.products.iter_mut().for_each(|product| product.data.clear());
+        Self(bare, forecast.products.iter().map(bits).collect())
+    }
+
+    fn back(self) -> Forecast {
+        let Self(mut forecast, bits) = self;
+        for (product, bits) in forecast.products.iter_mut().zip(bits) {
+            product.data = bits.into_iter().map(f32::from_bits).collect();
+        }
+        forecast
+    }
+}
+
+fn bits(forecasts: &[Forecast]) -> Vec<String> {
+    forecasts.iter().map(|f| serde_json::to_string(&Bits::of(f)).unwrap()).collect()
+}
+
+fn product<'a>(forecast: &'a Forecast, name: &str) -> &'a [f32] {
+    &forecast.products.iter().find(|product| &*product.name == name).unwrap().data
+}
+
+#[test]
+fn untrained_the_forecast_is_the_chosen_experts() {
+    for (expert, name) in [(Expert::Persistence, "persistence"), (Expert::Advection, "advection")] {
+        for (sharp, local, scale) in [(false, false, 1), (true, true, 1), (true, true, 2)] {
+            let config = ModelConfig {
+                expert,
+                sharp,
+                local,
+                global_scale: scale,
+                serve: if sharp { Serve::Sharp } else { Serve::Mean },
+                ramp: [0.3, 0.8],
+                ..small(2)
+            };
+            let checkpoint = Checkpoint::untrained(&config).unwrap();
+            let catalogue = catalogue(&[("a", 13, 18)], 2);
+            let sensor = &catalogue[&SensorId::from("a")];
+            let frames = (0..4).map(|step| frame(sensor, step)).collect();
+            let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+            assert_eq!(forecasts.len(), 2);
+            for forecast in &forecasts {
+                assert_eq!(forecast.shape, [2, 2, 13, 18]);
+                let [mean, chosen] = ["mean", name].map(|name| product(forecast, name));
+                assert_eq!(mean, chosen);
+                let carried = product(forecast, "advection");
+                let near =
+                    |(s, (c, d)): (&f32, (&f32, &f32))| (s - c).abs() <= (c - d).abs() + 1e-6;
+                let served = forecast.served().data.iter();
+                assert!(served.zip(chosen.iter().zip(carried)).all(near));
+                if expert == Expert::Advection {
+                    assert_eq!(forecast.served().data, chosen);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn streamed_equals_whole_to_the_bit() {
+    for quantization in [Quantization::None, Quantization::Tap, Quantization::Hard] {
+        let config = ModelConfig { quantization, sharp: true, local: true, ..small(1) };
+        let checkpoint = shaken(&config);
+        let catalogue = catalogue(&[("a", 16, 24)], 1);
+        let sensor = &catalogue[&SensorId::from("a")];
+        let frames: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
+        let streamed = stream(&checkpoint, &catalogue, frames.clone(), 1, 4, 1);
+
+        let net = checkpoint.network(&Device::Cpu).unwrap();
+        let values: Vec<f32> = frames.iter().flat_map(|frame| frame.data.clone()).collect();
+        let planes = Tensor::from_vec(values, (1, 3, 16, 24, 1), &Device::Cpu).unwrap();
+        let identity = Transform::Identity;
+        let v = between(&frames[2].data, &frames[1].data, 16, 24, &identity, Boundary::Open);
+        let flow = Tensor::from_vec(v, (1, 16, 24, 2), &Device::Cpu).unwrap();
+        let mask = planes.ones_like().unwrap();
+        let whole = net.forward(&Batch { frames: planes, mask, flow }).unwrap();
+        for (name, tensor) in [("mean", &whole.mean), ("sharp", &whole.sharp.unwrap())] {
+            let by_lead: Vec<f32> =
+                tensor.permute((0, 3, 1, 2)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            assert_eq!(product(&streamed[0], name), by_lead, "{quantization:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_the_sensor_decides_its_forecasts() {
+    let checkpoint = shaken(&ModelConfig { sharp: true, ..small(1) });
+    let sizes = [("a", 16, 16), ("bb", 13, 18), ("ccc", 16, 16), ("dddd", 33, 20)];
+    let catalogue = catalogue(&sizes, 1);
+    let sensors: Vec<_> = catalogue.values().cloned().collect();
+    let together: Vec<_> =
+        (0..6).flat_map(|step| sensors.iter().map(move |s| frame(s, step))).collect();
+    let apart: Vec<_> =
+        sensors.iter().rev().flat_map(|s| (0..6).map(move |step| frame(s, step))).collect();
+    let alone = bits(&stream(&checkpoint, &catalogue, together.clone(), 1, 1, 1));
+    assert_eq!(alone.len(), 4 * 4);
+    for (frames, workers, batch, per_epoch) in
+        [(&together, 1, 8, 24), (&together, 2, 4, 3), (&apart, 1, 3, 5), (&apart, 4, 8, 24)]
+    {
+        let told =
+            bits(&stream(&checkpoint, &catalogue, frames.clone(), workers, batch, per_epoch));
+        assert!(told == alone, "{workers} workers, batch {batch}, {per_epoch} frames an epoch");
+    }
+}
+
+#[test]
+fn missing_pixels_stay_where_they_are() {
+    let checkpoint = shaken(&small(1));
+    let catalogue = catalogue(&[("a", 24, 24)], 1);
+    let sensor = &catalogue[&SensorId::from("a")];
+    let mut frames: Vec<_> = (0..4).map(|step| frame(sensor, step)).collect();
+    for (step, frame) in frames.iter_mut().enumerate() {
+        frame.data[5 * 24 + 7] = f32::NAN;
+        frame.data[100 + step] = f32::INFINITY;
+    }
+    let last = frames.last_mut().unwrap();
+    last.data[300] = f32::NAN;
+    for forecast in stream(&checkpoint, &catalogue, frames, 1, 4, 1) {
+        for product in &forecast.products {
+            for plane in product.data.chunks_exact(24 * 24) {
+                let missing: Vec<_> =
+                    (0..plane.len()).filter(|&pixel| !plane[pixel].is_finite()).collect();
+                assert_eq!(missing[..1], [5 * 24 + 7], "{}", product.name);
+                assert!(missing.len() <= 3);
+            }
+        }
+        assert!(forecast.missing > 0.0);
+    }
+}
+
+#[test]
+fn a_gradient_reaches_every_weight() {
+    let config = ModelConfig {
+        sharp: true,
+        local: true,
+        quantization: Quantization::Hard,
+        position: true,
+        ..small(2)
+    };
+    let weights = shaken(&config).weights;
+    let map = VarMap::new();
+    let net = {
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let net = crate::model::PhysicNet::new(&config, vb).unwrap();
+        for (name, var) in map.data().lock().unwrap().iter() {
+            var.set(&weights[name]).unwrap();
+        }
+        net
+    };
+    let wave = |count: usize, step: f32| -> Vec<f32> {
+        (0..count).map(|k| (k as f32 * step).sin()).collect()
+    };
+    let device = &Device::Cpu;
+    let frames = Tensor::from_vec(wave(2 * 3 * 256 * 2, 0.7), (2, 3, 16, 16, 2), device).unwrap();
+    let mask = frames.ones_like().unwrap();
+    let flow = Tensor::from_vec(wave(2 * 256 * 2, 0.3), (2, 16, 16, 2), device).unwrap();
+    let told = net.forward(&Batch { frames, mask, flow }).unwrap();
+    let parts = [told.mean, told.global.unwrap(), told.sharp.unwrap(), told.commitment.unwrap()];
+    let square = |part: &Tensor| part.sqr().unwrap().mean_all().unwrap();
+    let loss = parts.iter().map(square).reduce(|a, b| (a + b).unwrap()).unwrap();
+    let gradients = loss.backward().unwrap();
+    for (name, var) in map.data().lock().unwrap().iter() {
+        let moved = gradients
+            .get(var)
+            .map(|g| g.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap());
+        let trained = name != "quantization.codebook";
+        assert_eq!(moved.is_some_and(|m| m > 0.0), trained, "{name}: {moved:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_says_what_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let checkpoint = shaken(&small(1));
+    checkpoint.save(&path).unwrap();
+    let back = Checkpoint::load(&path).unwrap();
+    assert_eq!(back.config, checkpoint.config);
+    assert_eq!(back.id.len(), 16);
+
+    let mut broken = checkpoint.clone();
+    broken.weights.remove("experts.mix.weight");
+    broken.save(&path).unwrap();
+    let error = Checkpoint::load(&path).err().unwrap().to_string();
+    assert!(error.contains("experts.mix.weight is missing"), "{error}");
+
+    let mut broken = checkpoint.clone();
+    let bias = broken.weights.get_mut("experts.mix.bias").unwrap();
+    *bias = (bias.ones_like().unwrap() * f64::NAN).unwrap();
+    broken.save(&path).unwrap();
+    let error = Checkpoint::load(&path).err().unwrap().to_string();
+    assert!(error.contains("experts.mix.bias is not finite"), "{error}");
+
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in (0..bytes.len()).step_by(997) {
+        assert!(Checkpoint::from_bytes(&bytes[..cut], "cut").is_err());
+    }
+    assert!(Checkpoint::load(&folder.path().join("absent")).is_err());
+}

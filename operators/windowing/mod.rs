@@ -1,0 +1,6 @@
+//! Between quantization and the experts, windowing: the last `history` encoded frames of a
+//! sensor, ending at the reference time. Windows hold latents, not frames.
+
+mod operator;
+
+pub use operator::{Window, Windowed};

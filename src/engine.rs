@@ -1,0 +1,193 @@
+//! Runs the picture: workers, processes, the step loop and how it ends.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use candle_core::Device;
+use physicnet_connectors::{RejectsSink, Sink, Source};
+use physicnet_operators::admission::{AdmissionConfig, Admitted};
+use physicnet_operators::fusion::FuseConfig;
+use physicnet_operators::model::Checkpoint;
+use physicnet_operators::scoring::{ScoringConfig, Totals};
+use physicnet_stream::{Catalogue, Failure, Forecast, Frame, Pace, Reject, SensorId, Stop};
+use timely::dataflow::ProbeHandle;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, Config, WorkerConfig};
+
+use crate::dataflow;
+
+/// How many workers there are and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Worker threads of each process.
+    pub workers: usize,
+    /// `host:port` of every process, in order; empty or one for a single process.
+    pub hosts: Vec<String>,
+    /// Which of them this process is.
+    pub process: usize,
+}
+
+/// Everything that a job's dataflow is put together from: opened, checked, ready.
+pub struct Parts {
+    /// Where frames come from.
+    pub sources: Vec<Source>,
+    /// Every sensor of the sources.
+    pub catalogue: Catalogue,
+    /// Where each sensor's source goes on reading; from its start when absent.
+    pub resume: BTreeMap<SensorId, u64>,
+    /// Which frames are used.
+    pub admission: AdmissionConfig,
+    /// The network.
+    pub checkpoint: Checkpoint,
+    /// Where it computes.
+    pub device: Device,
+    /// What goes out with a forecast.
+    pub fuse: FuseConfig,
+    /// The largest batch of a stage.
+    pub batch: usize,
+    /// How many epochs may be open at once.
+    pub in_flight: u64,
+    /// Where forecasts go.
+    pub sinks: Vec<Sink>,
+    /// Where unused frames go.
+    pub rejects: RejectsSink,
+    /// What is verified, if anything.
+    pub scoring: Option<ScoringConfig>,
+    /// Where the verification's running totals are kept.
+    pub totals: Totals,
+    /// What has flowed so far.
+    pub counts: Counts,
+}
+
+/// What has flowed through this process.
+#[derive(Clone, Default)]
+pub struct Counts(Arc<Counters>);
+
+#[derive(Default)]
+struct Counters {
+    frames: AtomicU64,
+    admitted: AtomicU64,
+    filled: AtomicU64,
+    forecasts: AtomicU64,
+    rejects: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Counts {
+    /// Frames read by the sources of this process.
+    pub fn frames(&self) -> u64 {
+        self.0.frames.load(Ordering::Relaxed)
+    }
+
+    /// Frames admitted to windows, without those made up for gaps.
+    pub fn admitted_frames(&self) -> u64 {
+        self.0.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Frames made up for gaps.
+    pub fn filled(&self) -> u64 {
+        self.0.filled.load(Ordering::Relaxed)
+    }
+
+    /// Forecasts made.
+    pub fn forecasts(&self) -> u64 {
+        self.0.forecasts.load(Ordering::Relaxed)
+    }
+
+    /// Frames refused, by reason.
+    pub fn rejects(&self) -> BTreeMap<&'static str, u64> {
+        self.0.rejects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn frame(&self) -> impl FnMut(&Frame) + 'static {
+        let counters = Arc::clone(&self.0);
+        move |_| _ = counters.frames.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn admitted(&self) -> impl FnMut(&Admitted) + 'static {
+        let counters = Arc::clone(&self.0);
+        move |frame| {
+            let counter = if frame.filled { &counters.filled } else { &counters.admitted };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn forecast(&self) -> impl FnMut(&Forecast) + 'static {
+        let counters = Arc::clone(&self.0);
+        move |_| _ = counters.forecasts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn reject(&self) -> impl FnMut(&Reject) + 'static {
+        let counters = Arc::clone(&self.0);
+        move |reject| {
+            let mut rejects = counters.rejects.lock().unwrap_or_else(PoisonError::into_inner);
+            *rejects.entry(reject.reason.label()).or_default() += 1;
+        }
+    }
+}
+
+/// Runs the job until its sources end or `stop` is asked, and all that is in flight is durable.
+///
+/// # Errors
+/// When the cluster cannot be built, a worker fails, or an operator reported what it cannot
+/// mend (a full disk, a broken device).
+pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
+    let failure = Failure::default();
+    let parts = Arc::new(parts);
+    let (stop, reported) = (stop.clone(), failure.clone());
+    let guards = timely::execute(timely_config(cluster)?, move |worker| {
+        let pace = Pace {
+            durable: ProbeHandle::new(),
+            in_flight: parts.in_flight,
+            stop: stop.clone(),
+            failure: failure.clone(),
+        };
+        work(worker, &parts, &pace)
+    })
+    .map_err(|error| anyhow!("starting the workers: {error}"))?;
+    for outcome in guards.join() {
+        outcome.map_err(|error| anyhow!("a worker ended: {error}"))??;
+    }
+    match reported.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+fn work(worker: &mut Worker, parts: &Parts, pace: &Pace) -> Result<()> {
+    let net = Rc::new(parts.checkpoint.network(&parts.device).context("building the network")?);
+    worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
+        dataflow::forecast(scope, parts, net, pace);
+    });
+    // Woken by messages and activations; the bound lets a failure of another worker be seen.
+    while !pace.durable.done() && !pace.failure.failed() {
+        worker.step_or_park(Some(Duration::from_millis(20)));
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+    Ok(())
+}
+
+fn timely_config(cluster: &Cluster) -> Result<Config> {
+    let Cluster { workers, hosts, process } = cluster.clone();
+    if workers == 0 {
+        return Err(anyhow!("workers: 0; at least 1 is needed"));
+    }
+    let communication = match hosts.len() {
+        0 | 1 if workers == 1 => CommunicationConfig::Thread,
+        0 | 1 => CommunicationConfig::Process(workers),
+        count if process < count => CommunicationConfig::Cluster {
+            threads: workers,
+            process,
+            addresses: hosts,
+            report: false,
+            zerocopy: false,
+        },
+        count => return Err(anyhow!("process {process} of {count} hosts: count from 0")),
+    };
+    Ok(Config { communication, worker: WorkerConfig::default() })
+}
