@@ -1,0 +1,338 @@
+//! Random access to the frames of a store: the sensors, their valid times, any frame of them.
+
+use std::sync::Arc;
+
+use physicnet_stream::{
+    Axis, Cadence, Error, Frame, Grid, Result, Sensor, Time, Variable, parse_duration,
+};
+
+use super::cache::Cache;
+use super::config::{Absent, ZarrSource};
+use super::decode::Unpack;
+use super::layout::{Layout, listed, time_dim};
+use super::store::{Store, Stored};
+
+/// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
+/// so reading frame by frame decodes a chunk of many frames once.
+pub struct Archive {
+    config: ZarrSource,
+    sensors: Vec<Arc<Sensor>>,
+    /// The rows of the store that lie in the period asked for, and their valid times.
+    rows: Vec<u64>,
+    times: Vec<Time>,
+    variables: Vec<Channels>,
+    cache: Cache,
+}
+
+/// One array of the store and the channels that it gives.
+struct Channels {
+    array: Stored,
+    layout: Layout,
+    unpack: Unpack,
+    /// What a chunk that the store does not hold is full of.
+    absent: f32,
+    count: usize,
+}
+
+impl Archive {
+    /// Opens the store that `config` names.
+    ///
+    /// # Errors
+    /// When it is no store, lacks a variable, or its dims, times or types are not understood:
+    /// the error names the store, the array, and what there is instead.
+    pub fn open(config: &ZarrSource) -> Result<Self> {
+        let path = &config.path.display();
+        config.validate().map_err(|e| Error::new(path, e))?;
+        let store = Store::open(&config.path)?;
+        let time = time_dim(&store)?;
+        let variables = variables(&store, config, &time)?;
+        let Some(first) = variables.first() else {
+            let why = format!("has no variable over {time} and two more dims");
+            return Err(Error::new(path, format!("{why}; its arrays are: {}", listed(&store))));
+        };
+        let (y, x) = (first.axis(&store, first.layout.y)?, first.axis(&store, first.layout.x)?);
+        for other in &variables[1..] {
+            if other.extent() != first.extent() {
+                return Err(other.array.error(format!(
+                    "differs from {} in (samples, times, rows, columns): {:?} and {:?}; list \
+                     under `variables` those that belong together",
+                    first.array.name(),
+                    other.extent(),
+                    first.extent()
+                )));
+            }
+        }
+        let Some(coordinate) = store.array(&time)? else {
+            return Err(Error::new(path, format!("lost its {time} while it was opened")));
+        };
+        let mut times = coordinate.times()?;
+        // A store that grows may be seen between the resizing of two arrays.
+        let [samples, length, ..] = first.extent();
+        times.truncate(length as usize);
+        let cadence = match &config.cadence {
+            Some(text) => Cadence::new(parse_duration(text)?)?,
+            None => median(&times).ok_or_else(|| {
+                Error::new(path, "has fewer than two times: say the `cadence`, e.g. 5min")
+            })?,
+        };
+        let (from, to) = config.period()?;
+        let whole = config.from.is_none() && config.to.is_none();
+        let rows: Vec<u64> = (0_u64..)
+            .zip(&times)
+            .filter(|(_, time)| whole || (from..to).contains(*time))
+            .map(|(row, _)| row)
+            .collect();
+        let grid = Grid { variables: variables.iter().flat_map(Channels::names).collect(), y, x };
+        let sensor =
+            |name: String| Arc::new(Sensor { id: name.into(), grid: grid.clone(), cadence });
+        let stem = config.stem();
+        let sensors = match first.layout.sample {
+            None => vec![sensor(stem)],
+            Some(_) => (0..samples).map(|i| sensor(format!("{stem}/{i:04}"))).collect(),
+        };
+        Ok(Self {
+            times: rows.iter().map(|row| times[*row as usize]).collect(),
+            rows,
+            sensors,
+            variables,
+            cache: Cache::new(config.cache_mib << 20),
+            config: config.clone(),
+        })
+    }
+
+    /// Opens the same store again, as it is now.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the store has become another one: other sensors.
+    pub fn reopen(&self) -> Result<Self> {
+        let mut config = self.config.clone();
+        // The median of more times may differ, but a sensor's cadence is for life.
+        let cadence = self.sensors.first().map_or(1, |sensor| sensor.cadence.nanoseconds());
+        config.cadence.get_or_insert_with(|| format!("{cadence}ns"));
+        let new = Self { config: self.config.clone(), ..Self::open(&config)? };
+        if new.sensors != self.sensors {
+            let why = "changed its grid or sensors while it was read; restart the job";
+            return Err(Error::new(self.config.path.display(), why));
+        }
+        Ok(new)
+    }
+
+    /// What was asked for.
+    pub fn config(&self) -> &ZarrSource {
+        &self.config
+    }
+
+    /// The sensors: one, or one for every index of a sample dim.
+    pub fn sensors(&self) -> &[Arc<Sensor>] {
+        &self.sensors
+    }
+
+    /// The valid times of a sensor's frames as they are stored: they may repeat or run back, and
+    /// one that is not set is `i64::MIN`. Nothing for a sensor that there is not.
+    pub fn times(&self, sensor: usize) -> &[Time] {
+        if sensor < self.sensors.len() { &self.times } else { &[] }
+    }
+
+    /// The offset of a sensor's frame: its row in the store, whatever the period asked for.
+    pub fn offset(&self, frame: usize) -> Option<u64> {
+        self.rows.get(frame).copied()
+    }
+
+    /// Reads frame `frame` of sensor `sensor`: f32 `(channel, y, x)`, NaN where missing.
+    ///
+    /// # Errors
+    /// When there is no such frame, or a chunk cannot be read or decoded.
+    pub fn read(&self, sensor: usize, frame: usize) -> Result<Frame> {
+        let (Some(known), Some(&row)) = (self.sensors.get(sensor), self.rows.get(frame)) else {
+            let there = format!("{} sensors, {} frames", self.sensors.len(), self.rows.len());
+            let why = format!("has no frame {frame} of sensor {sensor}: {there}");
+            return Err(Error::new(self.config.path.display(), why));
+        };
+        let shape = known.grid.shape();
+        let plane = shape[1] * shape[2];
+        let mut data = vec![f32::NAN; shape.iter().product()];
+        let mut rest = data.as_mut_slice();
+        for (index, channels) in self.variables.iter().enumerate() {
+            let (out, behind) = rest.split_at_mut(channels.count * plane);
+            channels.read(index, row, sensor as u64, &self.cache, out, [plane, shape[2], 1])?;
+            rest = behind;
+        }
+        let (sensor, valid_time) = (known.id.clone(), self.times[frame]);
+        Ok(Frame { sensor, valid_time, offset: row, shape, data })
+    }
+}
+
+/// The variables asked for, or every one over time and two more dims.
+fn variables(store: &Store, config: &ZarrSource, time: &str) -> Result<Vec<Channels>> {
+    if !config.variables.is_empty() {
+        let named = config.variables.iter().map(|name| {
+            let array = store.array(name)?.ok_or_else(|| {
+                let why = format!("has no variable {name}; its arrays are: {}", listed(store));
+                Error::new(store.name(), why)
+            })?;
+            Channels::new(array, time, config.absent)
+        });
+        return named.collect();
+    }
+    let mut found = Vec::new();
+    for name in store.names() {
+        let Some(array) = store.array(name)? else { continue };
+        let frames = array.is_numeric() && array.shape.len() > 2;
+        if frames && array.dims.iter().any(|dim| dim == time) {
+            found.push(Channels::new(array, time, config.absent)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The median of the steps between times, of those that are steps ahead.
+fn median(times: &[Time]) -> Option<Cadence> {
+    let set = |time: &Time| *time != Time::MIN;
+    let ahead = |pair: &[Time]| pair[1].checked_sub(pair[0]).filter(|step| *step > 0);
+    let mut steps: Vec<i64> =
+        times.windows(2).filter(|pair| pair.iter().all(set)).filter_map(ahead).collect();
+    steps.sort_unstable();
+    Cadence::new(*steps.get(steps.len() / 2)?).ok()
+}
+
+impl Channels {
+    fn new(array: Stored, time: &str, absent: Absent) -> Result<Self> {
+        let layout = Layout::of(&array, time)?;
+        let unpack = array.unpack()?;
+        let absent = match absent {
+            Absent::Auto => unpack.absent(array.fill()),
+            Absent::Fill => unpack.fill(array.fill()),
+            Absent::Missing => f32::NAN,
+        };
+        let count = layout.channel.map_or(1, |dim| array.shape[dim] as usize);
+        Ok(Self { array, layout, unpack, absent, count })
+    }
+
+    /// `[samples, times, rows, columns]`, which variables must share.
+    fn extent(&self) -> [u64; 4] {
+        let Layout { time, y, x, sample, .. } = self.layout;
+        let shape = &self.array.shape;
+        [sample.map_or(1, |dim| shape[dim]), shape[time], shape[y], shape[x]]
+    }
+
+    fn names(&self) -> Vec<Variable> {
+        let name = self.array.name();
+        let units = self.array.text("units").to_owned();
+        let named = |name: String| Variable { name, units: units.clone() };
+        match self.layout.channel {
+            None => vec![named(name.to_owned())],
+            Some(_) => (0..self.count).map(|i| named(format!("{name}_{i}"))).collect(),
+        }
+    }
+
+    /// The axis along dim `dim`: its coordinate where that is numbers, pixels otherwise.
+    fn axis(&self, store: &Store, dim: usize) -> Result<Axis> {
+        let (name, length) = (&self.array.dims[dim], self.array.shape[dim] as usize);
+        if let Some(coordinate) = store.array(name)?
+            && coordinate.shape == [length as u64]
+            && let Some(values) = coordinate.coordinate()?
+        {
+            let units = coordinate.text("units").to_owned();
+            return Ok(Axis { name: name.clone(), units, values });
+        }
+        Ok(Axis::index(name, length))
+    }
+
+    /// Reads one frame into `out`, laid out with strides `[channel, y, x]`.
+    fn read(
+        &self,
+        index: usize,
+        row: u64,
+        sample: u64,
+        cache: &Cache,
+        out: &mut [f32],
+        strides: [usize; 3],
+    ) -> Result<()> {
+        let Layout { time, y, x, channel, sample: samples } = self.layout;
+        let dims = self.array.shape.len();
+        // What to read along each dim, and how far apart that lies in the frame.
+        let mut ranges = vec![(0, 1); dims];
+        let mut steps = vec![0; dims];
+        for (dim, step) in [(Some(y), strides[1]), (Some(x), strides[2]), (channel, strides[0])] {
+            if let Some(dim) = dim {
+                (ranges[dim], steps[dim]) = ((0, self.array.shape[dim]), step);
+            }
+        }
+        ranges[time] = (row, row + 1);
+        if let Some(dim) = samples {
+            ranges[dim] = (sample, sample + 1);
+        }
+        if ranges.iter().any(|(low, high)| low == high) {
+            return Ok(());
+        }
+        let chunk = &self.array.chunk;
+        let first: Vec<u64> = ranges.iter().zip(chunk).map(|((low, _), n)| low / n).collect();
+        let last: Vec<u64> =
+            ranges.iter().zip(chunk).map(|((_, high), n)| (high - 1) / n).collect();
+        let mut place = first.clone();
+        loop {
+            let values = self.values(index, &place, cache)?;
+            let copy = Copy { chunk, place: &place, ranges: &ranges, steps: &steps };
+            copy.run(&values, out, 0, 0, 0);
+            let Some(dim) = (0..dims).rev().find(|dim| place[*dim] < last[*dim]) else {
+                return Ok(());
+            };
+            place[dim] += 1;
+            place[dim + 1..].copy_from_slice(&first[dim + 1..]);
+        }
+    }
+
+    /// The physical values of a chunk.
+    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>> {
+        let key = (index, place.to_vec());
+        if let Some(values) = cache.get(&key) {
+            return Ok(values);
+        }
+        let length = self.array.chunk.iter().product::<u64>() as usize;
+        let values: Arc<[f32]> = match self.array.chunk(place)? {
+            Some(bytes) => self.unpack.values(&bytes).into(),
+            None => vec![self.absent; length].into(),
+        };
+        if values.len() != length {
+            let why = format!("chunk {place:?} holds {} values, not {length}", values.len());
+            return Err(self.array.error(why));
+        }
+        cache.put(key, Arc::clone(&values));
+        Ok(values)
+    }
+}
+
+/// The copying of what a chunk holds of a frame.
+struct Copy<'a> {
+    chunk: &'a [u64],
+    place: &'a [u64],
+    ranges: &'a [(u64, u64)],
+    steps: &'a [usize],
+}
+
+impl Copy<'_> {
+    /// Copies along `dim` and those after it, from `source` in the chunk to `target` in `out`.
+    fn run(&self, values: &[f32], out: &mut [f32], dim: usize, source: usize, target: usize) {
+        let (length, origin) = (self.chunk[dim], self.place[dim] * self.chunk[dim]);
+        let (low, high) = self.ranges[dim];
+        let (from, to) = (low.max(origin), high.min(origin + length));
+        let stride: u64 = self.chunk[dim + 1..].iter().product();
+        let at = |i: u64| {
+            let source = source + ((i - origin) * stride) as usize;
+            (source, target + (i - low) as usize * self.steps[dim])
+        };
+        if dim + 1 < self.chunk.len() {
+            for i in from..to {
+                let (source, target) = at(i);
+                self.run(values, out, dim + 1, source, target);
+            }
+        } else if self.steps[dim] == 1 {
+            let ((source, target), count) = (at(from), (to - from) as usize);
+            out[target..target + count].copy_from_slice(&values[source..source + count]);
+        } else {
+            for (source, target) in (from..to).map(at) {
+                out[target] = values[source];
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which dim of a variable is time, which are its rows and columns, and what any other one is.
+
+use physicnet_stream::{Error, Result};
+
+use super::store::{Store, Stored};
+
+const ROWS: [&str; 12] = [
+    "y",
+    "lat",
+    "latitude",
+    "row",
+    "rows",
+    "height",
+    "north_south",
+    "south_north",
+    "nlat",
+    "rlat",
+    "yc",
+    "projection_y_coordinate",
+];
+const COLUMNS: [&str; 12] = [
+    "x",
+    "lon",
+    "longitude",
+    "column",
+    "columns",
+    "width",
+    "west_east",
+    "east_west",
+    "nlon",
+    "rlon",
+    "xc",
+    "projection_x_coordinate",
+];
+const CHANNELS: [&str; 4] = ["channel", "channels", "variable", "band"];
+const SAMPLES: [&str; 4] = ["sample", "sensor", "trajectory", "member"];
+
+/// The places of a variable's dims. A dim of length one that is nothing of these is ignored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Layout {
+    pub(super) time: usize,
+    pub(super) y: usize,
+    pub(super) x: usize,
+    pub(super) channel: Option<usize>,
+    /// One sensor for every index.
+    pub(super) sample: Option<usize>,
+}
+
+/// The name of the store's time dim: that of a coordinate which is a time, `time` first.
+///
+/// # Errors
+/// When there is none, naming the arrays that there are.
+pub(super) fn time_dim(store: &Store) -> Result<String> {
+    let mut names: Vec<_> = store.names().collect();
+    names.sort_by_key(|name| (*name != "time", *name != "valid_time"));
+    for name in names {
+        let Some(array) = store.array(name).ok().flatten() else { continue };
+        if array.is_time() && array.dims == [name] {
+            return Ok(name.to_owned());
+        }
+    }
+    let why = "has no time coordinate (one-dimensional, named as its dim, with units like \
+               \"seconds since 1970-01-01\")";
+    Err(Error::new(store.name(), format!("{why}; its arrays are: {}", listed(store))))
+}
+
+/// The names of a store's arrays, for an error.
+pub(super) fn listed(store: &Store) -> String {
+    let names: Vec<_> = store.names().collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+impl Layout {
+    /// Finds the roles of `array`'s dims, by their names first, by their order otherwise.
+    ///
+    /// # Errors
+    /// When it does not have time and two more dims, or has dims that nothing is known of.
+    pub(super) fn of(array: &Stored, time: &str) -> Result<Self> {
+        let dims = &array.dims;
+        let known = format!("its dims are ({})", dims.join(", "));
+        if dims.len() != array.shape.len() {
+            return Err(array.error("its dims have no names; write the store with xarray"));
+        }
+        let Some(time) = dims.iter().position(|dim| dim == time) else {
+            return Err(array.error(format!("has no dim {time}; {known}")));
+        };
+        let find = |names: &[&str]| {
+            dims.iter().position(|dim| names.contains(&dim.to_lowercase().as_str()))
+        };
+        let (channel, mut sample) = (find(&CHANNELS), find(&SAMPLES));
+        let rest = |taken: &[Option<usize>]| -> Vec<usize> {
+            (0..dims.len()).filter(|d| *d != time && !taken.contains(&Some(*d))).collect()
+        };
+        let (y, x) = match (find(&ROWS), find(&COLUMNS)) {
+            (Some(y), Some(x)) => (y, x),
+            // Unknown names: the last two, as arrays of images have them.
+            _ => match rest(&[channel, sample])[..] {
+                [.., y, x] => (y, x),
+                _ => return Err(array.error(format!("needs time and two more dims; {known}"))),
+            },
+        };
+        for dim in rest(&[channel, sample, Some(y), Some(x)]) {
+            if array.shape[dim] == 1 {
+                continue;
+            }
+            if sample.is_some() {
+                let why = format!("cannot tell what dim {} is; select one index of it", dims[dim]);
+                return Err(array.error(format!("{why}; {known}")));
+            }
+            sample = Some(dim);
+        }
+        Ok(Self { time, y, x, channel, sample })
+    }
+}

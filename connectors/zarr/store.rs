@@ -1,0 +1,314 @@
+//! The arrays of a store as its metadata describes them, consolidated where it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use physicnet_stream::{Error, Result};
+use serde_json::{Map, Value};
+use zarrs::array::{
+    Array, ArrayBytes, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt,
+    ArrayShardedReadableExtCache, CodecOptions,
+};
+use zarrs::filesystem::FilesystemStore;
+
+use super::decode::{Kind, Unpack, numbers};
+use super::time::Encoding;
+
+/// What a store holds: its arrays by name. Where metadata is consolidated, that is the truth: in
+/// a store that grows, arrays are resized before their new length is published there.
+pub(super) struct Store {
+    name: String,
+    arrays: BTreeMap<String, Value>,
+    files: Arc<FilesystemStore>,
+}
+
+/// One array, open for reading.
+pub(super) struct Stored {
+    /// `store.zarr/name`, for errors.
+    what: String,
+    array: Array<FilesystemStore>,
+    shards: ArrayShardedReadableExtCache,
+    /// The names of its dims; empty where it has none.
+    pub(super) dims: Vec<String>,
+    /// Its length along each dim.
+    pub(super) shape: Vec<u64>,
+    /// The shape of what is decoded at once: a chunk, or an inner chunk of a shard.
+    pub(super) chunk: Vec<u64>,
+    /// Its attributes.
+    pub(super) attributes: Map<String, Value>,
+    kind: Option<Kind>,
+    datetime: Option<Encoding>,
+    v2: bool,
+}
+
+impl Store {
+    /// Lists the arrays of the store at `path`.
+    ///
+    /// # Errors
+    /// When there is no Zarr group there.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let json = |file: &Path| -> Result<Option<Value>> {
+            let what = || file.display().to_string();
+            match fs::read(file) {
+                Ok(bytes) => serde_json::from_slice(&bytes)
+                    .map(Some)
+                    .map_err(|e| Error::new(what(), format!("is not JSON: {e}"))),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::new(what(), e)),
+            }
+        };
+        let mut arrays = BTreeMap::new();
+        let v3 = json(&path.join("zarr.json"))?;
+        if let Some(root) = &v3 {
+            if root["node_type"] == "array" {
+                return Err(Error::new(name, "is a single array; name the group that holds it"));
+            }
+            if let Some(listed) = root["consolidated_metadata"]["metadata"].as_object() {
+                let listed = listed.iter().filter(|(_, meta)| meta["node_type"] == "array");
+                arrays.extend(listed.map(|(name, meta)| (name.clone(), meta.clone())));
+            }
+        } else if let Some(listed) = json(&path.join(".zmetadata"))? {
+            let listed = listed["metadata"].as_object().cloned().unwrap_or_default();
+            for (key, meta) in &listed {
+                if let Some(name) = key.strip_suffix("/.zarray") {
+                    let attributes = listed.get(&format!("{name}/.zattrs"));
+                    arrays.insert(name.to_owned(), v2(meta.clone(), attributes.cloned()));
+                }
+            }
+        }
+        if arrays.is_empty() {
+            let folders = fs::read_dir(path).map_err(|e| Error::new(&name, e))?;
+            for folder in folders.filter_map(std::result::Result::ok).map(|entry| entry.path()) {
+                let Some(array) = folder.file_name().map(|n| n.to_string_lossy().into_owned())
+                else {
+                    continue;
+                };
+                if let Some(meta) = json(&folder.join("zarr.json"))? {
+                    if meta["node_type"] == "array" {
+                        arrays.insert(array, meta);
+                    }
+                } else if let Some(meta) = json(&folder.join(".zarray"))? {
+                    arrays.insert(array, v2(meta, json(&folder.join(".zattrs"))?));
+                }
+            }
+        }
+        if arrays.is_empty() && v3.is_none() && !path.join(".zgroup").exists() {
+            return Err(Error::new(name, "holds no Zarr group (no zarr.json, no .zgroup)"));
+        }
+        let files = FilesystemStore::new(path).map_err(|e| Error::new(&name, e))?;
+        Ok(Self { name, arrays, files: Arc::new(files) })
+    }
+
+    /// The path of the store.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of all arrays, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.arrays.keys().map(String::as_str)
+    }
+
+    /// Opens an array by name; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// When zarrs cannot make sense of its metadata (an unknown codec, say).
+    pub(super) fn array(&self, name: &str) -> Result<Option<Stored>> {
+        let Some(meta) = self.arrays.get(name) else { return Ok(None) };
+        let what = format!("{}/{name}", self.name);
+        let fail = |e: &dyn std::fmt::Display| Error::new(&what, format!("cannot be read: {e}"));
+        let v2 = meta["zarr_format"] == 2;
+        let metadata: ArrayMetadata = serde_json::from_value(meta.clone()).map_err(|e| fail(&e))?;
+        let array =
+            Array::new_with_metadata(Arc::clone(&self.files), &format!("/{name}"), metadata)
+                .map_err(|e| fail(&e))?;
+        let attributes = meta["attributes"].as_object().cloned().unwrap_or_default();
+        let names = if v2 { &attributes_dims(&attributes) } else { &meta["dimension_names"] };
+        let texts = names.as_array().into_iter().flatten();
+        let dims = texts.map(|d| d.as_str().unwrap_or_default().to_owned()).collect();
+        let list =
+            if v2 { &meta["chunks"] } else { &meta["chunk_grid"]["configuration"]["chunk_shape"] };
+        let lengths = |list: &Value| -> Option<Vec<u64>> {
+            list.as_array()?.iter().map(|n| n.as_u64().filter(|n| *n > 0)).collect()
+        };
+        let chunk = match array.effective_subchunk_shape() {
+            Some(inner) => inner.iter().map(|n| n.get()).collect(),
+            None => lengths(list).ok_or_else(|| fail(&"its chunks are not regular"))?,
+        };
+        let data_type = if v2 { &meta["dtype"] } else { &meta["data_type"] };
+        Ok(Some(Stored {
+            what,
+            shape: array.shape().to_vec(),
+            shards: ArrayShardedReadableExtCache::new(&array),
+            array,
+            dims,
+            chunk,
+            attributes,
+            kind: data_type.as_str().and_then(Kind::parse),
+            datetime: datetime(data_type),
+            v2,
+        }))
+    }
+}
+
+/// The shape of v2 metadata as [`ArrayMetadata`] wants it, with the attributes inside.
+fn v2(mut meta: Value, attributes: Option<Value>) -> Value {
+    if let Some(attributes) = attributes {
+        meta["attributes"] = attributes;
+    }
+    meta
+}
+
+fn attributes_dims(attributes: &Map<String, Value>) -> Value {
+    attributes.get("_ARRAY_DIMENSIONS").cloned().unwrap_or_default()
+}
+
+/// numpy's datetime64 as v2 (`<M8[ns]`) and v3 spell it.
+fn datetime(data_type: &Value) -> Option<Encoding> {
+    if let Some(text) = data_type.as_str() {
+        let unit = text.trim_start_matches(['<', '>']).strip_prefix("M8[")?.strip_suffix(']')?;
+        return Encoding::since_1970(unit, 1);
+    }
+    let configuration = &data_type["configuration"];
+    let known = data_type["name"] == "numpy.datetime64";
+    let scale = configuration["scale_factor"].as_i64().unwrap_or(1);
+    known.then(|| Encoding::since_1970(configuration["unit"].as_str()?, scale)).flatten()
+}
+
+impl Stored {
+    /// An error about this array.
+    pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
+        Error::new(&self.what, why)
+    }
+
+    /// Its name within the store.
+    pub(super) fn name(&self) -> &str {
+        self.what.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it holds numbers.
+    pub(super) fn is_numeric(&self) -> bool {
+        self.kind.is_some()
+    }
+
+    /// A text attribute; empty where there is none.
+    pub(super) fn text(&self, attribute: &str) -> &str {
+        self.attributes.get(attribute).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// How its values unpack.
+    ///
+    /// # Errors
+    /// When it does not hold numbers, or its packing makes no sense.
+    pub(super) fn unpack(&self) -> Result<Unpack> {
+        let kind = self.kind.ok_or_else(|| self.error("does not hold numbers"))?;
+        let fill = match self.array.metadata() {
+            ArrayMetadata::V2(meta) => serde_json::to_value(&meta.fill_value).ok(),
+            ArrayMetadata::V3(_) => None,
+        };
+        Unpack::parse(kind, &self.attributes, fill.as_ref()).map_err(|e| self.error(e))
+    }
+
+    /// The stored fill value as a number.
+    pub(super) fn fill(&self) -> f64 {
+        let bytes = self.array.fill_value().as_ne_bytes();
+        self.kind.and_then(|kind| kind.floats(bytes).first().copied()).unwrap_or(f64::NAN)
+    }
+
+    /// The stored bytes of the chunk at `place`, in this machine's order; `None` where the store
+    /// does not hold it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or decoded.
+    pub(super) fn chunk(&self, place: &[u64]) -> Result<Option<Vec<u8>>> {
+        // Parallelism lives above: a decoder that spreads out would fight the workers.
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let bytes: Option<ArrayBytes<'static>> = if self.shards.array_is_sharded() {
+            let held = !self.shards.array_is_exclusively_sharded()
+                || self
+                    .array
+                    .subchunk_byte_range(&self.shards, place)
+                    .map_err(|e| self.error(format!("chunk {place:?}: {e}")))?
+                    .is_some();
+            held.then(|| self.array.retrieve_subchunk_opt(&self.shards, place, &options))
+                .transpose()
+        } else {
+            self.array.retrieve_chunk_if_exists_opt(place, &options)
+        }
+        .map_err(|e| self.error(format!("chunk {place:?}: {e}")))?;
+        let fixed = bytes.map(|bytes| bytes.into_fixed().map(|raw| raw.into_owned()));
+        fixed.transpose().map_err(|e| self.error(e))
+    }
+
+    /// All of it, in this machine's order.
+    fn everything(&self) -> Result<Vec<u8>> {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let all = self.array.subset_all();
+        let bytes: ArrayBytes<'static> =
+            self.array.retrieve_array_subset_opt(&all, &options).map_err(|e| self.error(e))?;
+        Ok(bytes.into_fixed().map_err(|e| self.error(e))?.into_owned())
+    }
+
+    /// All values of a coordinate, unpacked in f64; `None` where they are not numbers.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn coordinate(&self) -> Result<Option<Vec<f64>>> {
+        let Some(kind) = self.kind else { return Ok(None) };
+        let first = |key: &str, otherwise| {
+            let number = self.attributes.get(key).and_then(numbers);
+            number.and_then(|n| n.first().copied()).unwrap_or(otherwise)
+        };
+        let (scale, offset) = (first("scale_factor", 1.0), first("add_offset", 0.0));
+        let values = kind.floats(&self.everything()?);
+        Ok(Some(values.into_iter().map(|v| v * scale + offset).collect()))
+    }
+
+    /// Whether this is a time coordinate by its units or type.
+    pub(super) fn is_time(&self) -> bool {
+        self.shape.len() == 1 && (self.datetime.is_some() || self.text("units").contains(" since "))
+    }
+
+    /// All times; `i64::MIN` for one that is not set or lies outside of what i64 can hold.
+    ///
+    /// # Errors
+    /// When they cannot be read, or their units or calendar are not understood.
+    pub(super) fn times(&self) -> Result<Vec<i64>> {
+        const NAT: i64 = i64::MIN;
+        if let Some(encoding) = self.datetime {
+            let stored = Kind::I64.integers(&self.everything()?).unwrap_or_default();
+            let decode = |t: i64| if t == NAT { NAT } else { encoding.decode(t).unwrap_or(NAT) };
+            return Ok(stored.into_iter().map(decode).collect());
+        }
+        let calendar = self.attributes.get("calendar").and_then(Value::as_str);
+        let encoding = Encoding::parse(self.text("units"), calendar).map_err(|e| self.error(e))?;
+        let kind = self.kind.ok_or_else(|| self.error("does not hold numbers"))?;
+        let mut marks = self.attributes.get("_FillValue").and_then(numbers).unwrap_or_default();
+        if self.v2 {
+            // Version 2 marks a missing time with the array's own fill value, unless that is the
+            // zero which every writer leaves there.
+            marks.extend(Some(self.fill()).filter(|fill| *fill != 0.0));
+        }
+        let bytes = self.everything()?;
+        Ok(match kind.integers(&bytes) {
+            Some(stored) => stored
+                .into_iter()
+                .map(|t| match encoding.decode(t) {
+                    Some(time) if t != NAT && !marks.contains(&(t as f64)) => time,
+                    _ => NAT,
+                })
+                .collect(),
+            None => kind
+                .floats(&bytes)
+                .into_iter()
+                .map(|t| match encoding.decode_float(t) {
+                    Some(time) if !marks.contains(&t) => time,
+                    _ => NAT,
+                })
+                .collect(),
+        })
+    }
+}
