@@ -13,6 +13,7 @@ pub mod encoding;
 pub mod experts;
 pub mod fusion;
 pub mod quantization;
+pub mod scoring;
 pub mod windowing;
 
 pub mod layers;

@@ -14,7 +14,9 @@ const FINE: f64 = (1_u128 << 100) as f64;
 /// Two parts, because no single scale holds both the squares of a geopotential (1e11) and those
 /// of a humidity (1e-8). A number below 2^80 in size keeps all the bits of its f64 down to 2^-101;
 /// 2^27 such numbers fit. Addition is exact, commutative and has an inverse: a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Fixed {
     coarse: i128,
     fine: i128,
@@ -42,10 +44,7 @@ impl Fixed {
 
     /// The sum taken `times` times.
     pub fn times(self, times: i128) -> Self {
-        Self {
-            coarse: self.coarse.saturating_mul(times),
-            fine: self.fine.saturating_mul(times),
-        }
+        Self { coarse: self.coarse.saturating_mul(times), fine: self.fine.saturating_mul(times) }
     }
 }
 

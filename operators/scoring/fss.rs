@@ -5,7 +5,14 @@
 ///
 /// Outside the fields nothing is above; pixels outside `mask` count as the value 0. A window of
 /// even size reaches one pixel further up and left. Counts, not fractions: the score is a ratio.
-pub fn fss(p: &[f32], o: &[f32], mask: &[bool], width: usize, threshold: f64, scale: usize) -> [i64; 3] {
+pub(super) fn fss(
+    p: &[f32],
+    o: &[f32],
+    mask: &[bool],
+    width: usize,
+    threshold: f64,
+    scale: usize,
+) -> [i64; 3] {
     let counts = |field: &[f32]| {
         let value = |(&v, &m): (&f32, &bool)| if m { f64::from(v) } else { 0.0 };
         let above = field.iter().zip(mask).map(|pixel| i64::from(value(pixel) >= threshold));

@@ -97,9 +97,8 @@ impl From<&Sums> for Scores {
         let variance_p = mean(sums.forecast_squared) - p * p;
         let variance_o = mean(sums.observation_squared) - o * o;
         let of_pairs = |(sum, pairs): (super::Fixed, i64)| sum.get() / pairs as f64;
-        let fss = sums.fss.map_or(f64::NAN, |[ff, fo, oo]| {
-            2.0 * fo as f64 / (ff as f64 + oo as f64)
-        });
+        let fss =
+            sums.fss.map_or(f64::NAN, |[ff, fo, oo]| 2.0 * fo as f64 / (ff as f64 + oo as f64));
         Self {
             pairs: sums.pairs,
             coverage: n / sums.observed as f64,
@@ -120,11 +119,6 @@ impl From<&Table> for Categorical {
     fn from(table: &Table) -> Self {
         let Table { hits, misses, false_alarms, .. } = *table;
         let (h, m, f) = (hits as f64, misses as f64, false_alarms as f64);
-        Self {
-            csi: h / (h + m + f),
-            pod: h / (h + m),
-            far: f / (h + f),
-            fbias: (h + f) / (h + m),
-        }
+        Self { csi: h / (h + m + f), pod: h / (h + m), far: f / (h + f), fbias: (h + f) / (h + m) }
     }
 }

@@ -33,7 +33,7 @@ impl Scale {
 /// row-major fields of `width` columns. Pixels outside `mask` are 0 after scaling.
 ///
 /// `None` where a side is shorter than the window or the mask is empty.
-pub fn ssim(p: &[f32], o: &[f32], mask: &[bool], width: usize, scale: Scale) -> Option<f64> {
+pub(super) fn ssim(p: &[f32], o: &[f32], mask: &[bool], width: usize, scale: Scale) -> Option<f64> {
     let height = p.len().checked_div(width)?;
     let pixels = mask.iter().filter(|&&m| m).count();
     if height < TAPS || width < TAPS || pixels == 0 {
@@ -44,7 +44,8 @@ pub fn ssim(p: &[f32], o: &[f32], mask: &[bool], width: usize, scale: Scale) -> 
         field.iter().zip(mask).map(pixel).collect()
     };
     let (x, y) = (scaled(p), scaled(o));
-    let product = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a * b).collect() };
+    let product =
+        |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a * b).collect() };
     let weights = window();
     let blur = |field: &[f64]| blur(field, width, &weights);
     let (ux, uy) = (blur(&x), blur(&y));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::fixed::Fixed;
 use super::fss::fss;
 use super::metrics::Metrics;
-use super::ssim::{Scale, ssim};
+use super::ssim::ssim;
 
 /// Hits, misses, false alarms, correct negatives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl Sums {
     ///
     /// Missing pixels: one whose observation is not finite is never scored, nor counted; one
     /// whose forecast is not finite is counted in `observed` and lowers the coverage, no more.
-    pub fn of(p: &[f32], o: &[f32], width: usize, metrics: &Metrics, scale: Option<Scale>) -> Self {
+    pub fn of(p: &[f32], o: &[f32], width: usize, metrics: &Metrics) -> Self {
         let mask: Vec<bool> =
             p.iter().zip(o).map(|(p, o)| p.is_finite() && o.is_finite()).collect();
         let observed = o.iter().filter(|o| o.is_finite()).count() as i64;
@@ -89,18 +89,38 @@ impl Sums {
                 } += 1;
             }
         }
-        let [error, absolute, squared, forecast, observation, pp, oo, product] =
-            moments.map(Fixed::new);
+        let [
+            error,
+            absolute,
+            squared,
+            forecast,
+            observation,
+            forecast_squared,
+            observation_squared,
+            product,
+        ] = moments.map(Fixed::new);
         if moments[6] > 0.0 {
             sums.relative = (Fixed::new((moments[2] / moments[6]).sqrt()), 1);
         }
-        if let Some(similarity) = scale.and_then(|scale| ssim(p, o, &mask, width, scale)) {
+        let similarity = metrics.ssim.and_then(|scale| ssim(p, o, &mask, width, scale));
+        if let Some(similarity) = similarity {
             sums.ssim = (Fixed::new(similarity), 1);
         }
         let fss = metrics.fss.map(|f| fss(p, o, &mask, width, f.threshold, f.scale));
-        let (forecast_squared, observation_squared) = (pp, oo);
-        Self { pairs: 1, error, absolute, squared, forecast, observation, forecast_squared,
-            observation_squared, product, tables, fss, ..sums }
+        Self {
+            pairs: 1,
+            error,
+            absolute,
+            squared,
+            forecast,
+            observation,
+            forecast_squared,
+            observation_squared,
+            product,
+            tables,
+            fss,
+            ..sums
+        }
     }
 
     /// These sums taken `times` times; -1 takes them away.
@@ -116,10 +136,31 @@ impl Sums {
     }
 
     fn reals(&mut self) -> [&mut Fixed; 10] {
-        let Self { error, absolute, squared, forecast, observation, forecast_squared, observation_squared,
-            product, relative, ssim, .. } = self;
-        [error, absolute, squared, forecast, observation, forecast_squared, observation_squared,
-            product, &mut relative.0, &mut ssim.0]
+        let Self {
+            error,
+            absolute,
+            squared,
+            forecast,
+            observation,
+            forecast_squared,
+            observation_squared,
+            product,
+            relative,
+            ssim,
+            ..
+        } = self;
+        [
+            error,
+            absolute,
+            squared,
+            forecast,
+            observation,
+            forecast_squared,
+            observation_squared,
+            product,
+            &mut relative.0,
+            &mut ssim.0,
+        ]
     }
 
     fn counts(&mut self) -> impl Iterator<Item = &mut i64> {
@@ -138,7 +179,8 @@ impl Sums {
 impl IsZero for Sums {
     fn is_zero(&self) -> bool {
         let mut sums = self.clone();
-        sums.reals().iter().all(|fixed| fixed.is_zero()) && sums.counts().all(|&mut count| count == 0)
+        sums.reals().iter().all(|fixed| fixed.is_zero())
+            && sums.counts().all(|&mut count| count == 0)
     }
 }
 

@@ -1,0 +1,234 @@
+//! Scores against those of pysteps and scikit-image, and promises of the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
+use physicnet_stream::{Cadence, Forecast, Frame, Product, SensorId};
+use timely::dataflow::InputHandleVec;
+use timely::dataflow::operators::{Input, Probe};
+
+use super::*;
+
+const SIZE: [usize; 2] = [17, 23];
+
+/// Two fields that any language can make again: `(forecast, observation)`.
+fn fields(k: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut forecast = Vec::new();
+    let mut observation = Vec::new();
+    for i in 0..SIZE[0] * SIZE[1] {
+        let a = ((i * 7919 + k * 104_729) % 1009) as f64;
+        let b = ((i * 6007 + k * 1_299_709) % 997) as f64;
+        let o = if a < 500.0 { 0.0 } else { (a - 500.0) / 50.0 } as f32;
+        let p = o * 0.5 + if b < 600.0 { 0.0 } else { (b - 600.0) / 80.0 } as f32;
+        observation.push(if (i * 31 + k).is_multiple_of(37) { f32::NAN } else { o });
+        forecast.push(if (i * 17 + k).is_multiple_of(41) { f32::NAN } else { p });
+    }
+    (forecast, observation)
+}
+
+fn metrics(ssim: Option<Scale>) -> Metrics {
+    Metrics { thresholds: vec![0.1, 1.0, 5.0], ssim, fss: Some(Fss { threshold: 1.0, scale: 4 }) }
+}
+
+fn sum_of_three(metrics: &Metrics) -> Sums {
+    let mut total = Sums::zero();
+    for k in 0..3 {
+        let (p, o) = fields(k);
+        total.plus_equals(&Sums::of(&p, &o, SIZE[1], metrics));
+    }
+    total
+}
+
+/// The values are those of `pysteps.verification` and `skimage.metrics.structural_similarity`
+/// on the same fields, to the seven decimals that were printed.
+#[test]
+fn scores_equal_those_of_pysteps_and_scikit_image() {
+    let scores = Scores::from(&sum_of_three(&metrics(Some(Scale::Db))));
+    let near =
+        |value: f64, expected: f64| assert!((value - expected).abs() < 6e-8, "{value} {expected}");
+    assert_eq!(scores.pairs, 3);
+    near(scores.coverage, 0.975_481_6);
+    near(scores.mse, 4.929_838_9);
+    near(scores.rmse, 2.220_324_1);
+    near(scores.mae, 1.573_781_4);
+    near(scores.bias, -0.300_065_1);
+    near(scores.corr, 0.743_107_9);
+    near(scores.rel_l2, 0.534_536_6);
+    near(scores.ssim, 0.700_469_5);
+    near(scores.fss, 0.938_516_1);
+    let expected = [
+        [0.707_850_7, 0.987_432_7, 0.285_714_3, 1.382_405_7],
+        [0.662_873_4, 0.920_948_6, 0.297_134_2, 1.310_276_7],
+        [0.277_419_4, 0.303_886_9, 0.238_938_1, 0.399_293_3],
+    ];
+    for (c, [csi, pod, far, fbias]) in scores.categorical.iter().zip(expected) {
+        near(c.csi, csi);
+        near(c.pod, pod);
+        near(c.far, far);
+        near(c.fbias, fbias);
+    }
+    let linear = Scale::Linear { minimum: -1.0, range: 10.5 };
+    near(Scores::from(&sum_of_three(&metrics(Some(linear)))).ssim, 0.703_213_5);
+}
+
+#[test]
+fn what_is_taken_away_was_never_there() {
+    let metrics = metrics(Some(Scale::Db));
+    let total = sum_of_three(&metrics);
+    let mut sum = total.clone();
+    for k in [2, 0, 1] {
+        let (p, o) = fields(k);
+        let mut part = Sums::of(&p, &o, SIZE[1], &metrics);
+        part.negate();
+        assert!(!sum.is_zero());
+        sum.plus_equals(&part);
+    }
+    assert!(sum.is_zero());
+    let mut thrice = total.clone();
+    thrice.plus_equals(&total);
+    thrice.plus_equals(&total);
+    assert_eq!(thrice, total.multiply(&3));
+}
+
+#[test]
+fn missing_pixels_are_not_scored() {
+    let nan = f32::NAN;
+    let metrics = Metrics { thresholds: vec![1.0], ..Metrics::default() };
+    let sums = Sums::of(&[1.0, nan, 3.0, nan], &[nan, 2.0, 2.0, nan], 2, &metrics);
+    let scores = Scores::from(&sums);
+    assert_eq!((scores.pairs, scores.coverage, scores.mse), (1, 0.5, 1.0));
+    assert_eq!(sums.tables, [Table { hits: 1, ..Table::default() }]);
+    let unseen = Sums::of(&[nan], &[1.0], 1, &metrics);
+    assert_eq!((unseen.pairs, unseen.observed, unseen.scored), (0, 1, 0));
+    assert!(Scores::from(&Sums::zero()).mse.is_nan());
+}
+
+const STEP: i64 = 10;
+
+fn frame(sensor: &str, step: i64, value: f32) -> Frame {
+    // Real cadences jitter.
+    let valid_time = step * STEP + step % 3;
+    let data = vec![value, value + 1.0];
+    Frame { sensor: sensor.into(), valid_time, offset: step as u64, shape: [1, 1, 2], data }
+}
+
+fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
+    let data = values.iter().flat_map(|&v| [v, v]).collect();
+    Forecast {
+        sensor: sensor.into(),
+        reference_time: frame(sensor, step, 0.0).valid_time,
+        cadence: Cadence::new(STEP).unwrap(),
+        shape: [2, 1, 1, 2],
+        products: vec![Product { name: "mean".into(), data }],
+        model: "none".into(),
+        revision: 0,
+        missing: 0.0,
+        offset: step as u64,
+        replay_from: 0,
+    }
+}
+
+type Round = (Vec<Forecast>, Vec<Frame>);
+
+/// Plays rounds, one epoch each, all of them in flight at once or one after another.
+fn play(
+    workers: usize,
+    at_once: bool,
+    config: ScoringConfig,
+    rounds: Vec<Round>,
+) -> BTreeMap<Key, Sums> {
+    let totals = Totals::default();
+    let shared = Arc::clone(&totals);
+    let run = move |worker: &mut timely::worker::Worker| {
+        let mut forecasts = InputHandleVec::<u64, Forecast>::new();
+        let mut frames = InputHandleVec::<u64, Frame>::new();
+        let probe = worker.dataflow(|scope| {
+            let observations = scope.input_from(&mut frames);
+            let (probe, _) =
+                scope.input_from(&mut forecasts).score(observations, &config, &shared).probe();
+            probe
+        });
+        for (epoch, (made, seen)) in rounds.iter().enumerate() {
+            if worker.index() == worker.peers() - 1 {
+                // Observations overtake the forecasts of their epoch, and the other way round.
+                if epoch % 2 == 0 {
+                    seen.iter().for_each(|frame| frames.send(frame.clone()));
+                    frames.flush();
+                    worker.step();
+                }
+                made.iter().for_each(|forecast| forecasts.send(forecast.clone()));
+                if epoch % 2 == 1 {
+                    seen.iter().for_each(|frame| frames.send(frame.clone()));
+                }
+            }
+            let next = epoch as u64 + 1;
+            forecasts.advance_to(next);
+            frames.advance_to(next);
+            if !at_once {
+                worker.step_while(|| probe.less_than(&next));
+            }
+        }
+    };
+    timely::execute(timely::Config::process(workers), run)
+        .unwrap()
+        .join()
+        .into_iter()
+        .for_each(|r| r.unwrap());
+    Arc::into_inner(totals).unwrap().into_inner().unwrap()
+}
+
+fn story() -> Vec<Round> {
+    (0..12)
+        .map(|step| {
+            let made = ["a", "b", "c"].map(|s| forecast(s, step, [step as f32 + 1.0, step as f32]));
+            let seen = ["a", "b", "c"].map(|s| frame(s, step, step as f32));
+            (made.to_vec(), seen.to_vec())
+        })
+        .collect()
+}
+
+#[test]
+fn each_lead_is_held_against_its_own_time() {
+    let totals = play(1, false, ScoringConfig::default(), story());
+    assert_eq!(totals.len(), 6);
+    for (key, sums) in totals {
+        let scores = Scores::from(&sums);
+        let (pairs, mse) = match key.lead {
+            1 => (11, 0.5), // right in the first pixel, 1 off in the second
+            _ => (10, (4.0 + 9.0) / 2.0),
+        };
+        assert_eq!((scores.pairs, scores.mse), (pairs, mse), "{key:?}");
+    }
+}
+
+#[test]
+fn workers_and_batches_cannot_be_seen() {
+    let one = play(1, false, ScoringConfig::default(), story());
+    for (workers, at_once) in [(1, true), (2, false), (2, true), (4, true)] {
+        assert_eq!(play(workers, at_once, ScoringConfig::default(), story()), one, "{workers}");
+    }
+}
+
+#[test]
+fn a_correction_is_an_exact_retraction() {
+    let expected = play(1, false, ScoringConfig::default(), story());
+    let mut rounds = story();
+    let right = rounds[5].1[0].clone();
+    rounds[5].1[0].data = vec![99.0, f32::NAN];
+    rounds[6].1.push(right);
+    let revised = rounds[7].0[2].clone();
+    rounds[7].0[2].products[0].data = vec![-3.0; 4];
+    rounds[8].0.push(revised);
+    assert_eq!(play(2, false, ScoringConfig::default(), rounds), expected);
+}
+
+#[test]
+fn a_stride_selects_reference_times() {
+    let config = ScoringConfig { from: Some(10), to: Some(75), stride: 3, ..Default::default() };
+    let totals = play(1, false, config, story());
+    // Reference steps 1 + 3 n up to 7: 1 (at 11), 4 (at 41), 7 (at 71).
+    assert!(totals.values().all(|sums| sums.pairs == 3), "{totals:?}");
+    let sensors: BTreeSet<SensorId> = totals.into_keys().map(|key| key.sensor).collect();
+    assert_eq!(sensors.len(), 3);
+}
