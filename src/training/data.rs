@@ -1,0 +1,200 @@
+//! Windows streamed from archives: a list of places, read when they are drawn.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use physicnet_connectors::zarr::Archive;
+use physicnet_operators::cropping::Transform;
+use physicnet_operators::model::{ModelConfig, VariableConfig};
+use physicnet_stream::{Frame, Sensor, format_time};
+
+use super::config::{By, TrainConfig};
+use super::random::Random;
+use super::sample::{Planes, Sample};
+
+/// A window: where its first frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    archive: usize,
+    sensor: usize,
+    first: usize,
+}
+
+/// The archives and the windows of each part.
+pub(crate) struct Data {
+    archives: Vec<Archive>,
+    training: Vec<Place>,
+    validation: Vec<Place>,
+    crop: usize,
+    min_measured: f64,
+}
+
+impl Data {
+    /// Opens the archives, completes the model's config from them (channels, cadence, fitted
+    /// transforms) and lists the windows.
+    ///
+    /// # Errors
+    /// When an archive cannot be read, they disagree, or no window fits.
+    pub(crate) fn open(config: &TrainConfig, model: &mut ModelConfig) -> Result<Self> {
+        let archives: Vec<Archive> =
+            config.data.iter().map(Archive::open).collect::<physicnet_stream::Result<_>>()?;
+        let sensors: Vec<&Arc<Sensor>> = archives.iter().flat_map(Archive::sensors).collect();
+        let first = sensors.first().ok_or_else(|| anyhow!("data: no sensor in the archives"))?;
+        complete(model, first)?;
+        model.check()?;
+        for sensor in &sensors {
+            let [channels, height, width] = sensor.grid.shape();
+            let wanted = model.variables.len();
+            ensure!(channels == wanted, "{}: {channels} channels, the model has {wanted}", sensor.id);
+            model.check_size(height, width).with_context(|| sensor.id.to_string())?;
+            ensure!(
+                config.crop == 0 || model.boundary == physicnet_operators::layers::Boundary::Open,
+                "crop: a periodic domain is trained on whole frames; set crop: 0"
+            );
+        }
+        let mut data = Self {
+            archives,
+            training: Vec::new(),
+            validation: Vec::new(),
+            crop: config.crop,
+            min_measured: config.min_measured,
+        };
+        data.list(config, model);
+        if data.training.is_empty() {
+            let (history, horizon) = (model.history, model.horizon);
+            bail!("data: no window of {history} + {horizon} consecutive frames in the training part");
+        }
+        data.fit(model)?;
+        Ok(data)
+    }
+
+    fn list(&mut self, config: &TrainConfig, model: &ModelConfig) {
+        let (split, length) = (config.split, model.history + model.horizon);
+        for (archive, store) in self.archives.iter().enumerate() {
+            let sensors = store.sensors().len();
+            for (sensor, known) in store.sensors().iter().enumerate() {
+                let times = store.times(sensor);
+                let at = |place: usize, of: usize| place as f64 / of.max(1) as f64;
+                let whole = |first: usize| {
+                    let steps = times[first..first + length].windows(2);
+                    steps.into_iter().all(|pair| known.cadence.steps(pair[0], pair[1]) == 1)
+                };
+                for first in 0..(times.len() + 1).saturating_sub(length) {
+                    if !whole(first) {
+                        continue;
+                    }
+                    let place = Place { archive, sensor, first };
+                    let (begin, end) = match split.by {
+                        By::Sensor => (at(sensor, sensors), at(sensor, sensors)),
+                        By::Time => (at(first, times.len()), at(first + length, times.len())),
+                    };
+                    // No frame is in two parts: a window must end before the next part begins.
+                    let (a, b) = (split.train, split.train + split.validation);
+                    if end <= a && (split.by == By::Time || begin < a) {
+                        self.training.push(place);
+                    } else if begin >= a && end <= b && (split.by == By::Time || begin < b) {
+                        self.validation.push(place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fits the transforms that say `standardise` without numbers, on training frames.
+    fn fit(&self, model: &mut ModelConfig) -> Result<()> {
+        if model.variables.iter().all(|variable| variable.transform.fitted()) {
+            return Ok(());
+        }
+        let channels = model.variables.len();
+        let (mut n, mut sum, mut squares) =
+            (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+        let every = (self.training.len() / 500).max(1);
+        for place in self.training.iter().step_by(every) {
+            let frame = self.archives[place.archive].read(place.sensor, place.first)?;
+            let plane = frame.shape[1] * frame.shape[2];
+            for (c, values) in frame.data.chunks_exact(plane).enumerate() {
+                for x in values.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)) {
+                    (n[c], sum[c], squares[c]) = (n[c] + 1.0, sum[c] + x, squares[c] + x * x);
+                }
+            }
+        }
+        for (c, variable) in model.variables.iter_mut().enumerate() {
+            if let Transform::Standardise { mean, std } = &mut variable.transform {
+                ensure!(n[c] > 0.0, "{}: the training part measured nothing", variable.name);
+                let m = mean.unwrap_or(sum[c] / n[c]);
+                let variance = (squares[c] / n[c] - (sum[c] / n[c]).powi(2)).max(0.0);
+                *mean = Some(m);
+                *std = Some(std.unwrap_or(variance.sqrt()).max(1e-12));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many windows train and how many validate.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.training.len(), self.validation.len())
+    }
+
+    /// `[height, width]` of the first sensor.
+    pub(crate) fn grid(&self) -> [usize; 2] {
+        let [_, height, width] = self.archives[0].sensors()[0].grid.shape();
+        [height, width]
+    }
+
+    /// Window `index` of step `step`: the same for the same seed, whoever asks.
+    pub(crate) fn training(&self, config: &TrainConfig, model: &ModelConfig, step: u64, index: usize) -> Result<Sample> {
+        let mut random = Random::new(config.seed, &[step, index as u64]);
+        let mut tried = 0;
+        loop {
+            let place = self.training[random.below(self.training.len())];
+            let mut planes = self.planes(place, model)?;
+            let cut = self.crop > 0 && (self.crop < planes.height || self.crop < planes.width);
+            // A view with too little in it teaches nothing; after many tries take what there is.
+            let good = !cut || planes.crop(self.crop, self.min_measured, &mut random);
+            tried += 1;
+            if good || tried == 50 {
+                planes.augment(&config.augment, &mut random);
+                return planes.sample(model, cut, self.name(place));
+            }
+        }
+    }
+
+    /// Every window of the validation part, thinned to `most`.
+    pub(crate) fn validation(&self, model: &ModelConfig, most: usize) -> impl Iterator<Item = Result<Sample>> {
+        let every = self.validation.len().div_ceil(most.max(1)).max(1);
+        self.validation.iter().step_by(every).map(move |&place| {
+            self.planes(place, model)?.sample(model, false, self.name(place))
+        })
+    }
+
+    fn planes(&self, place: Place, model: &ModelConfig) -> Result<Planes> {
+        let store = &self.archives[place.archive];
+        let length = model.history + model.horizon;
+        let frames: Vec<Frame> = (place.first..place.first + length)
+            .map(|frame| store.read(place.sensor, frame))
+            .collect::<physicnet_stream::Result<_>>()?;
+        Ok(Planes::new(&frames, model))
+    }
+
+    fn name(&self, place: Place) -> String {
+        let store = &self.archives[place.archive];
+        let time = format_time(store.times(place.sensor)[place.first]);
+        format!("{} from {time}", store.sensors()[place.sensor].id)
+    }
+}
+
+/// Fills what the model leaves to its data.
+fn complete(model: &mut ModelConfig, sensor: &Sensor) -> Result<()> {
+    if model.variables.is_empty() {
+        let of = |v: &physicnet_stream::Variable| VariableConfig {
+            name: v.name.clone(),
+            units: v.units.clone(),
+            transform: Transform::for_units(&v.units),
+        };
+        model.variables = sensor.grid.variables.iter().map(of).collect();
+    }
+    if model.cadence.is_none() {
+        model.cadence = Some(sensor.cadence);
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! What a step lowers.
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use physicnet_operators::cropping::Transform;
+use physicnet_operators::model::{ModelConfig, Outputs};
+
+use super::config::{ErrorKind, LossConfig};
+use super::sample::Sample;
+
+/// The parts of the loss of one sample, by name; `total` is the weighted sum.
+pub(crate) struct Losses {
+    /// The sum that is differentiated.
+    pub(crate) total: Tensor,
+    /// Each part as a number, unweighted.
+    pub(crate) parts: Vec<(&'static str, f64)>,
+}
+
+/// The loss under fixed settings.
+pub(crate) struct Loss {
+    config: LossConfig,
+    /// The weight of each `lead * C` field, averaging to 1; shape `(1, 1, 1, lead * C)`.
+    leads: Tensor,
+    /// Thresholds in transformed units.
+    thresholds: Vec<f64>,
+    transform: Transform,
+    /// Physical variance that the chosen expert leaves.
+    variance: f64,
+}
+
+/// How far from a threshold a pixel still half counts, transformed units.
+const SOFTNESS: f64 = 0.2;
+
+impl Loss {
+    /// The loss of a model; `lead_weights` has one weight per lead, `variance` is the squared
+    /// error in physical units that the physical part is measured in.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub(crate) fn new(
+        config: &LossConfig,
+        model: &ModelConfig,
+        lead_weights: &[f32],
+        variance: f64,
+    ) -> Result<Self> {
+        let channels = model.variables.len();
+        let each: Vec<f32> =
+            lead_weights.iter().flat_map(|&w| std::iter::repeat_n(w, channels)).collect();
+        let depth = each.len();
+        let transform = model.variables[0].transform;
+        let thresholds =
+            config.thresholds.iter().map(|&t| f64::from(transform.forward(t as f32))).collect();
+        Ok(Self {
+            config: config.clone(),
+            leads: Tensor::from_vec(each, (1, 1, 1, depth), &Device::Cpu)?,
+            thresholds,
+            transform,
+            variance: variance.max(1e-12),
+        })
+    }
+
+    /// The loss of one sample.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub(crate) fn of(&self, out: &Outputs, sample: &Sample) -> Result<Losses> {
+        let LossConfig { error, physical, soft_csi, warp, smooth, commitment, .. } = self.config;
+        let weight = sample.weight.broadcast_mul(&self.leads)?;
+        let count = sample.weight.sum_all()?.to_scalar::<f32>()?.max(1.0);
+        let mean = |field: &Tensor, kind: ErrorKind| -> Result<Tensor> {
+            let off = (field - &sample.target)?;
+            let off = match kind {
+                ErrorKind::Mae => off.abs()?,
+                ErrorKind::Mse => off.sqr()?,
+            };
+            Ok(((off * &weight)?.sum_all()? / f64::from(count))?)
+        };
+        let mut parts: Vec<(&'static str, f64, Tensor)> = vec![("mean", 1.0, mean(&out.mean, error)?)];
+        if physical > 0.0 {
+            parts.push(("physical", physical, self.physical(&out.mean, sample, &weight, count)?));
+        }
+        if let Some(global) = &out.global {
+            parts.push(("global", 1.0, mean(global, error)?));
+        }
+        if let Some(sharp) = &out.sharp {
+            parts.push(("sharp", 1.0, mean(sharp, error)?));
+            if soft_csi > 0.0 && !self.thresholds.is_empty() {
+                parts.push(("csi", soft_csi, self.soft_csi(sharp, sample)?));
+            }
+        }
+        if let Some(correction) = &out.correction {
+            parts.push(("warp", warp, mean(&out.warped, ErrorKind::Mse)?));
+            parts.push(("smooth", smooth, roughness(correction)?));
+        }
+        if let Some(distance) = &out.commitment {
+            parts.push(("codes", commitment, distance.clone()));
+        }
+        let mut total = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
+        let mut told = Vec::new();
+        for (name, weight, part) in parts {
+            told.push((name, f64::from(part.to_scalar::<f32>()?)));
+            total = (total + (part * weight)?)?;
+        }
+        Ok(Losses { total, parts: told })
+    }
+
+    /// Squared error in physical units over the expert's, on the first variable's transform.
+    fn physical(&self, field: &Tensor, sample: &Sample, weight: &Tensor, count: f32) -> Result<Tensor> {
+        let Transform::LogRate { floor } = self.transform else {
+            // An affine transform: squared error is the same up to scale.
+            let off = ((field - &sample.target)?.sqr()? * weight)?;
+            return Ok((off.sum_all()? / f64::from(count))?);
+        };
+        // Capped at about 200 units above the floor's scale: one wild pixel must not own the step.
+        let inverse = |v: &Tensor| -> Result<Tensor> {
+            Ok((((v.clamp(0f32, 3.8f32)? * 2.0)?.exp()? - 1.0)? * floor)?)
+        };
+        let off = ((inverse(field)? - inverse(&sample.target)?)?.sqr()? * weight)?;
+        Ok((off.sum_all()? / (f64::from(count) * self.variance))?)
+    }
+
+    /// `1 - CSI`, each pixel counted by how surely it passes the threshold; the mean over leads
+    /// and thresholds.
+    pub(super) fn soft_csi(&self, field: &Tensor, sample: &Sample) -> Result<Tensor> {
+        let per_lead = |x: &Tensor| x.sum((0, 1, 2));
+        let mut sum: Option<Tensor> = None;
+        for &threshold in &self.thresholds {
+            let yes = (sample.target.ge(threshold)?.to_dtype(candle_core::DType::F32)? * &sample.weight)?;
+            let sure = candle_nn::ops::sigmoid(&((field - threshold)? / SOFTNESS)?)?;
+            let sure = (sure * &sample.weight)?;
+            let hits = (&sure * &yes)?;
+            let either = ((&sure + &yes)? - &hits)?;
+            let csi = ((per_lead(&hits)? + 1.0)? / (per_lead(&either)? + 1.0)?)?;
+            let miss = (1.0 - csi.mean_all()?)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + miss)?,
+                None => miss,
+            });
+        }
+        let sum = sum.expect("called with thresholds");
+        Ok((sum / self.thresholds.len() as f64)?)
+    }
+}
+
+/// The mean absolute step between neighbouring latent cells of a flow `(B, h, w, 2 * lead)`.
+fn roughness(flow: &Tensor) -> Result<Tensor> {
+    let (_, h, w, _) = flow.dims4()?;
+    if h < 2 || w < 2 {
+        return Ok((flow.sum_all()? * 0.0)?);
+    }
+    let dy = (flow.narrow(1, 1, h - 1)? - flow.narrow(1, 0, h - 1)?)?.abs()?.mean_all()?;
+    let dx = (flow.narrow(2, 1, w - 1)? - flow.narrow(2, 0, w - 1)?)?.abs()?.mean_all()?;
+    // In latent cells.
+    Ok(((dx + dy)? / 4.0)?)
+}

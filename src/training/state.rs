@@ -1,0 +1,84 @@
+//! What a run needs to go on to the bit: one safetensors file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::codes::Codes;
+use super::optimiser::{Named, Optimiser};
+
+/// What is beside the numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    /// Steps taken.
+    pub(crate) step: u64,
+    /// Seconds trained, over all sittings.
+    pub(crate) seconds: f64,
+    /// The best validation score, and the step it was reached at.
+    pub(crate) best: Option<(f64, u64)>,
+    /// How often each code was used.
+    pub(crate) usage: Vec<u64>,
+    /// The training file, so that another one cannot go on with this state.
+    pub(crate) config: String,
+}
+
+/// Writes the state: to a temporary name, synced, then renamed.
+pub(crate) fn save(path: &Path, optimiser: &Optimiser, codes: &Codes, notes: &Notes) -> Result<()> {
+    let mut tensors = Vec::new();
+    let groups = [
+        ("weights", &optimiser.weights),
+        ("ema", &optimiser.ema),
+        ("first", &optimiser.first),
+        ("second", &optimiser.second),
+    ];
+    let vector = |v: &Vec<f32>| Tensor::from_vec(v.clone(), v.len(), &Device::Cpu);
+    for (group, named) in groups {
+        for (name, values) in named {
+            tensors.push((format!("{group}/{name}"), vector(values)?));
+        }
+    }
+    if !codes.counts.is_empty() {
+        tensors.push(("codes/counts".to_owned(), vector(&codes.counts)?));
+        tensors.push(("codes/sums".to_owned(), vector(&codes.sums)?));
+    }
+    let metadata = HashMap::from([("notes".to_owned(), serde_json::to_string(notes)?)]);
+    let bytes = safetensors::serialize(tensors, Some(metadata))?;
+    let temporary = path.with_extension("safetensors.tmp");
+    let write = || -> std::io::Result<()> {
+        use std::io::Write;
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("{}: cannot write it", path.display()))
+}
+
+/// Reads a state back.
+pub(crate) fn load(path: &Path) -> Result<(Optimiser, Codes, Notes)> {
+    let what = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("{what}: cannot resume from it"))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    let notes = header.metadata().as_ref().and_then(|strings| strings.get("notes"));
+    let notes: Notes =
+        serde_json::from_str(notes.ok_or_else(|| anyhow!("{what}: not a training state"))?)?;
+    let mut groups: HashMap<String, Named> = HashMap::new();
+    for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)? {
+        let (group, name) = name.split_once('/').ok_or_else(|| anyhow!("{what}: {name}"))?;
+        groups.entry(group.to_owned()).or_default().insert(name.to_owned(), tensor.to_vec1()?);
+    }
+    let mut take = |group: &str| groups.remove(group).unwrap_or_default();
+    let (weights, ema, first, second) =
+        (take("weights"), take("ema"), take("first"), take("second"));
+    let mut book = take("codes");
+    ensure!(!weights.is_empty(), "{what}: holds no weights");
+    let codes = Codes {
+        counts: book.remove("counts").unwrap_or_default(),
+        sums: book.remove("sums").unwrap_or_default(),
+        usage: notes.usage.clone(),
+    };
+    Ok((Optimiser { step: notes.step, weights, ema, first, second }, codes, notes))
+}
