@@ -1,3 +1,12 @@
 //! Sources and sinks of PhysicNet: one room for every system outside.
 
+mod durable;
+pub mod rejects;
+pub mod synthetic;
 pub mod zarr;
+
+mod sink;
+mod source;
+
+pub use sink::{RejectsSink, Sink};
+pub use source::{Source, SourceConfig};

@@ -1,8 +1,9 @@
 //! What a job file says about a Zarr store.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use physicnet_stream::{Error, Result, Time, parse_duration};
+use physicnet_stream::{Catalogue, Error, Result, SensorId, Time, parse_duration};
 use serde::{Deserialize, Serialize};
 
 use super::time::parse_time;
@@ -128,4 +129,80 @@ impl ZarrSource {
         let stem = self.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         self.sensor.clone().or(stem).unwrap_or_else(|| "sensor".to_owned())
     }
+}
+
+/// Zarr stores of forecasts on the local disk, one for each sensor.
+///
+/// ```yaml
+/// path: forecasts/{sensor}.zarr
+/// products: [persistence, advection]
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZarrSink {
+    /// The directory of a sensor's store; `{sensor}` stands for its name, and must be there
+    /// where a job has several sensors.
+    pub path: String,
+    /// Products to store beside the served one, as `variable_product`.
+    #[serde(default)]
+    pub products: Vec<String>,
+    /// Whether a commit waits until the disk has it, so that a power cut undoes none.
+    #[serde(default = "yes")]
+    pub fsync: bool,
+    /// Whether reference times count nanoseconds though the first is on a whole second.
+    #[serde(default)]
+    pub nanoseconds: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ZarrSink {
+    /// The served product, durably, under `path`.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into(), products: Vec::new(), fsync: true, nanoseconds: false }
+    }
+
+    /// The path of every sensor's store.
+    ///
+    /// # Errors
+    /// When `{sensor}` is missing where it is needed, or two sensors would share a path.
+    pub fn paths(&self, catalogue: &Catalogue) -> Result<BTreeMap<SensorId, PathBuf>> {
+        const NAME: &str = "{sensor}";
+        let what = || format!("path {}", self.path);
+        if self.path.is_empty() {
+            return Err(Error::new("path", "is empty; write forecasts/{sensor}.zarr"));
+        }
+        if catalogue.len() > 1 && !self.path.contains(NAME) {
+            let why = format!("stands for {} sensors; put {NAME} into it", catalogue.len());
+            return Err(Error::new(what(), why));
+        }
+        let mut taken = BTreeMap::new();
+        let mut paths = BTreeMap::new();
+        for sensor in catalogue.keys() {
+            let path = PathBuf::from(self.path.replace(NAME, &file_name(sensor)?));
+            if let Some(other) = taken.insert(path.clone(), sensor) {
+                let why = format!("would be the store of both {other} and {sensor}; rename one");
+                return Err(Error::new(path.display(), why));
+            }
+            paths.insert(sensor.clone(), path);
+        }
+        Ok(paths)
+    }
+}
+
+/// A sensor's name as one component of a path: letters, digits, `.`, `-` and `_` as they are,
+/// anything else as `_`.
+///
+/// # Errors
+/// When the name is empty, or climbs out with `..`.
+pub(crate) fn file_name(sensor: &SensorId) -> Result<String> {
+    let name = sensor.as_str();
+    if name.is_empty() || name.split('/').any(|part| part == ".." || part == ".") {
+        let why = "cannot name a directory; use letters, digits, `-`, `_`, `.` and `/`";
+        return Err(Error::new(format!("sensor \"{name}\""), why));
+    }
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    Ok(name.chars().map(safe).collect())
 }

@@ -112,6 +112,12 @@ impl Field {
         place.iter().fold(format!("{}/c", self.name), |key, at| format!("{key}/{at}"))
     }
 
+    /// Where everything at index `at` of the first dim lies, within the store: a chunk's file,
+    /// or the folder of several.
+    pub(super) fn chunk_root(&self, at: u64) -> String {
+        self.key(&[at])
+    }
+
     /// The bytes of a chunk's file, from the values of the whole chunk in this machine's order.
     ///
     /// # Errors

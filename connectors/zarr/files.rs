@@ -12,7 +12,7 @@ use physicnet_stream::{Error, Result};
 const WRITING: &str = ".writing";
 
 /// The directory of a store, for its one writer.
-pub(super) struct Files {
+pub(crate) struct Files {
     root: PathBuf,
     /// Whether a power cut must not undo what was committed.
     fsync: bool,
@@ -20,7 +20,7 @@ pub(super) struct Files {
     dirty: BTreeSet<PathBuf>,
     /// How many more operations succeed: for tests of crashes.
     #[cfg(test)]
-    pub(super) fuse: Option<usize>,
+    pub(crate) fuse: Option<usize>,
 }
 
 impl Files {
@@ -29,7 +29,7 @@ impl Files {
     ///
     /// # Errors
     /// When that cannot be.
-    pub(super) fn new(root: &Path, fsync: bool) -> Result<Self> {
+    pub(crate) fn new(root: &Path, fsync: bool) -> Result<Self> {
         let files = Self {
             root: root.to_path_buf(),
             fsync,
@@ -42,7 +42,7 @@ impl Files {
     }
 
     /// The directory.
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -50,7 +50,7 @@ impl Files {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let path = self.root.join(key);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -63,7 +63,7 @@ impl Files {
     ///
     /// # Errors
     /// When the file system refuses: no space, no permission.
-    pub(super) fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
         let path = self.root.join(key);
         let fail = |e| Error::new(path.display(), format!("cannot be written: {e}"));
         let folder = path.parent().unwrap_or(&path);
@@ -92,15 +92,20 @@ impl Files {
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub(super) fn restore(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn restore(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
         if self.get(key)?.as_deref() == Some(bytes) { Ok(()) } else { self.put(key, bytes) }
+    }
+
+    /// Whether there is a file or folder of this name.
+    pub(crate) fn exists(&self, key: &str) -> bool {
+        self.root.join(key).exists()
     }
 
     /// Waits until the disk holds every rename so far.
     ///
     /// # Errors
     /// When the disk fails.
-    pub(super) fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         for folder in std::mem::take(&mut self.dirty) {
             if self.fsync {
                 let sync = File::open(&folder).and_then(|folder| folder.sync_all());
@@ -114,7 +119,7 @@ impl Files {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(super) fn remove(&mut self, key: &str) -> Result<()> {
+    pub(crate) fn remove(&mut self, key: &str) -> Result<()> {
         #[cfg(test)]
         self.burn()?;
         let path = self.root.join(key);
@@ -129,7 +134,7 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be listed.
-    pub(super) fn list(&self, key: &str) -> Result<Vec<String>> {
+    pub(crate) fn list(&self, key: &str) -> Result<Vec<String>> {
         let path = self.root.join(key);
         match fs::read_dir(&path) {
             Ok(entries) => Ok(entries

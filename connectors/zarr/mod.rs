@@ -7,11 +7,16 @@
 
 mod archive;
 mod cache;
+mod commit;
 mod config;
 mod decode;
 mod encode;
 mod files;
+mod forecasts;
 mod layout;
+mod progress;
+mod sink;
+mod source;
 mod store;
 mod time;
 mod writer;
@@ -20,6 +25,11 @@ mod writer;
 mod tests;
 
 pub use archive::Archive;
-pub use config::{Absent, ZarrSource};
+pub(crate) use config::file_name;
+pub use config::{Absent, ZarrSink, ZarrSource};
+pub(crate) use files::Files;
+pub use progress::{Progress, progress};
+pub use sink::sink;
+pub use source::source;
 pub use time::parse_time;
 pub use writer::ArchiveWriter;

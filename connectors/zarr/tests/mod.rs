@@ -1,8 +1,14 @@
 //! What the room promises, over stores of its own making.
 
 mod archive;
+mod crash;
+mod stream;
 
-use physicnet_stream::{Axis, Frame, Grid, Variable};
+use std::sync::Arc;
+
+use physicnet_stream::{
+    Axis, Cadence, Catalogue, Forecast, Frame, Grid, Product, Sensor, Variable,
+};
 
 /// A grid of two variables, rows falling in latitude.
 fn grid(rows: usize, columns: usize) -> Grid {
@@ -25,5 +31,38 @@ fn frame(sensor: &str, grid: &Grid, at: u64) -> Frame {
         offset: at,
         shape,
         data: (0..shape.iter().product()).map(value).collect(),
+    }
+}
+
+/// A catalogue of the sensors called so, on `grid`, every five minutes.
+fn catalogue(names: &[&str], grid: &Grid) -> Catalogue {
+    let cadence = Cadence::new(300_000_000_000).unwrap();
+    let sensor = |name: &&str| {
+        let sensor = Sensor { id: name.into(), grid: grid.clone(), cadence };
+        (sensor.id.clone(), Arc::new(sensor))
+    };
+    names.iter().map(sensor).collect()
+}
+
+/// A forecast of three leads at the time of [`frame`] `at`.
+fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
+    let [channels, rows, columns] = grid.shape();
+    let shape = [3, channels, rows, columns];
+    let product = |name: &str, sign: f32| {
+        let values = 0..shape.iter().product();
+        let data = values.map(|i: usize| sign * (at as f32 + i as f32 / 1024.0)).collect();
+        Product { name: name.into(), data }
+    };
+    Forecast {
+        sensor: sensor.into(),
+        reference_time: frame(sensor, grid, at).valid_time,
+        cadence: Cadence::new(300_000_000_000).unwrap(),
+        shape,
+        products: vec![product("mean", 1.0), product("persistence", -1.0)],
+        model: "abc".into(),
+        revision: 0,
+        missing: 0.25,
+        offset: at,
+        replay_from: at.saturating_sub(3),
     }
 }

@@ -1,0 +1,242 @@
+//! One sensor's forecast store: appended to in commits that are seen whole or not at all.
+//!
+//! ```text
+//! data chunks ─► chunks of the coordinates ─► arrays' metadata ─► root with consolidated metadata
+//! ```
+//!
+//! What lies behind the consolidated length is invisible, so a crash leaves nothing torn, and the
+//! next start removes it. Nothing but the root says what is committed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use physicnet_stream::{Error, Forecast, Result, Sensor, Time, format_time};
+use serde_json::{Map, Value, json};
+
+use super::encode::{Field, bytes, native, root};
+use super::files::Files;
+use super::forecasts::{LENGTH, Layout, Unit};
+use super::progress::{Progress, read_root};
+use super::store::Store;
+
+/// A forecast store, for its one writer.
+pub(super) struct ForecastStore {
+    files: Files,
+    layout: Layout,
+    model: Arc<str>,
+    /// Forecasts in the store.
+    length: u64,
+    last: Option<Time>,
+    /// What the last chunk of every coordinate along time holds.
+    times: Vec<i64>,
+    revisions: Vec<i32>,
+    missing: Vec<f32>,
+}
+
+impl ForecastStore {
+    /// Opens the store at `path` for forecasts such as `first`, and undoes what a crash has left
+    /// of a commit. A new store comes into being with its first commit.
+    ///
+    /// # Errors
+    /// When something else is at `path`: a directory of other things, forecasts by another model
+    /// or of another layout.
+    pub(super) fn open(
+        files: Files,
+        sensor: &Sensor,
+        first: &Forecast,
+        products: &[String],
+        nanoseconds: bool,
+    ) -> Result<Self> {
+        let path = files.root().to_path_buf();
+        let mut store = Self {
+            layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
+            files,
+            model: Arc::clone(&first.model),
+            length: 0,
+            last: None,
+            times: Vec::new(),
+            revisions: Vec::new(),
+            missing: Vec::new(),
+        };
+        match read_root(&path)? {
+            Some(root) => store.recover(&path, &root)?,
+            None => store.clear(&path)?,
+        }
+        Ok(store)
+    }
+
+    /// Goes on from what is committed.
+    fn recover(&mut self, path: &Path, root: &Value) -> Result<()> {
+        let what = path.display();
+        let other = |why: String| Error::new(&what, format!("{why}; choose another path"));
+        Progress::of(root).ok_or_else(|| other("was not written by PhysicNet".into()))?;
+        let model = root["attributes"]["model"].as_str().unwrap_or_default();
+        if model != &*self.model {
+            let why = format!("holds forecasts of model {model}, this job's is {}", self.model);
+            return Err(other(why));
+        }
+        let arrays = &root["consolidated_metadata"]["metadata"];
+        let held = arrays["time"]["shape"][0].as_u64().unwrap_or(0);
+        self.layout.unit = Unit::of(arrays["time"]["attributes"]["units"].as_str());
+        for field in self.layout.fields(held) {
+            if field.metadata() != arrays[&field.name] {
+                let why = "holds forecasts of another grid, horizon or cadence, or other products";
+                return Err(other(format!("{why}: array {} differs", field.name)));
+            }
+        }
+        self.length = held;
+        let (full, tail) = (held / LENGTH, (held % LENGTH) as usize);
+        let open = Store::open(path)?;
+        let last_chunk = |name: &str, at: u64| {
+            let array = open.array(name)?;
+            let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
+            let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
+            chunk.ok_or_else(why)
+        };
+        if tail > 0 {
+            self.times = values(&last_chunk("time", full)?, tail, i64::from_ne_bytes);
+            self.revisions = values(&last_chunk("revision", full)?, tail, i32::from_ne_bytes);
+            self.missing = values(&last_chunk("missing", full)?, tail, f32::from_ne_bytes);
+            self.last = self.times.last().copied();
+        } else if let Some(at) = full.checked_sub(1) {
+            let times = values(&last_chunk("time", at)?, LENGTH as usize, i64::from_ne_bytes);
+            self.last = times.last().copied();
+        }
+        self.last = self.last.map(|time| time * self.layout.unit.nanoseconds());
+        self.trim()
+    }
+
+    /// Removes what a first commit has left that did not come to its end.
+    fn clear(&mut self, path: &Path) -> Result<()> {
+        let names: Vec<_> = self.layout.fields(0).into_iter().map(|field| field.name).collect();
+        let found = self.files.list("")?;
+        if let Some(stranger) = found.iter().find(|name| !names.contains(name)) {
+            let why = format!("is not a Zarr store and holds {stranger}; choose another path");
+            return Err(Error::new(path.display(), why));
+        }
+        found.iter().try_for_each(|name| self.files.remove(name))
+    }
+
+    /// Takes every array back to the committed length.
+    fn trim(&mut self) -> Result<()> {
+        let length = self.length;
+        for field in self.layout.fields(length) {
+            self.files.restore(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
+            if field.dims[0] != "time" {
+                continue;
+            }
+            // A commit writes chunks in their order, so what it left is without a hole; removed
+            // from the end, it stays so if this is not finished either.
+            let held = length.div_ceil(field.chunk[0]);
+            let mut end = held;
+            while self.files.exists(&field.chunk_root(end)) {
+                end += 1;
+            }
+            (held..end).rev().try_for_each(|at| self.files.remove(&field.chunk_root(at)))?;
+        }
+        for (key, bytes) in self.tails(length)? {
+            self.files.restore(&key, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Appends `forecasts` as one commit: a reader sees all of them or none. Those that are not
+    /// newer than the newest in the store are there already, and are left out.
+    ///
+    /// # Errors
+    /// When the disk refuses, or a forecast is not like the others. Then this store must not be
+    /// used again, but opened anew.
+    pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
+        let mut progress = None;
+        for forecast in forecasts {
+            if self.last.is_some_and(|last| forecast.reference_time <= last) {
+                continue;
+            }
+            self.append(forecast)?;
+            progress = Some(Progress::after(forecast));
+        }
+        let Some(progress) = progress else { return Ok(()) };
+        let length = self.length;
+        for (key, bytes) in self.tails(length)? {
+            self.files.put(&key, &bytes)?;
+        }
+        let fields = self.layout.fields(length);
+        for field in &fields {
+            // What does not grow is written once.
+            self.files.restore(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
+        }
+        for (key, bytes) in self.layout.fixed()? {
+            self.files.restore(&key, &bytes)?;
+        }
+        // All of it is on the disk before the root tells of it.
+        self.files.flush()?;
+        self.files.put("zarr.json", &bytes(&root(&self.attributes(progress), &fields)))?;
+        self.files.flush()
+    }
+
+    /// Writes one forecast's chunks and takes its coordinates into the last chunk of those.
+    fn append(&mut self, forecast: &Forecast) -> Result<()> {
+        let what = || format!("forecast of {}", format_time(forecast.reference_time));
+        if forecast.model != self.model {
+            let why = format!("is by model {}, the store's by {}", forecast.model, self.model);
+            return Err(Error::new(what(), why));
+        }
+        let unit = self.layout.unit.nanoseconds();
+        if forecast.reference_time % unit != 0 {
+            let why = "is not on whole seconds and the store began with those that were; set \
+                       `nanoseconds: true` and choose another path";
+            return Err(Error::new(what(), why));
+        }
+        let at = self.length;
+        for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
+            self.files.put(&field.key(&[at, 0, 0, 0]), &field.encode(values)?)?;
+        }
+        self.times.push(forecast.reference_time / unit);
+        self.revisions.push(forecast.revision as i32);
+        self.missing.push(forecast.missing);
+        self.length += 1;
+        self.last = Some(forecast.reference_time);
+        if self.times.len() as u64 == LENGTH {
+            for (key, bytes) in self.tails(self.length)? {
+                self.files.put(&key, &bytes)?;
+            }
+            (self.times, self.revisions, self.missing) = Default::default();
+        }
+        Ok(())
+    }
+
+    /// The last chunks of the coordinates along time, if they are not empty.
+    fn tails(&self, length: u64) -> Result<Vec<(String, Vec<u8>)>> {
+        if self.times.is_empty() {
+            return Ok(Vec::new());
+        }
+        let at = (length - 1) / LENGTH;
+        let padded = |field: &Field, mut values: Vec<u8>, fill: &[u8]| {
+            while values.len() < LENGTH as usize * fill.len() {
+                values.extend_from_slice(fill);
+            }
+            Ok((field.key(&[at]), field.encode(values)?))
+        };
+        let [time, revision, missing] = self.layout.along_time(length);
+        Ok(vec![
+            padded(&time, native!(self.times), &i64::MIN.to_ne_bytes())?,
+            padded(&revision, native!(self.revisions), &(-1_i32).to_ne_bytes())?,
+            padded(&missing, native!(self.missing), &f32::NAN.to_ne_bytes())?,
+        ])
+    }
+
+    fn attributes(&self, progress: Progress) -> Map<String, Value> {
+        let mut attributes = Map::new();
+        attributes.insert("Conventions".into(), json!("CF-1.11"));
+        attributes.insert("source".into(), json!("PhysicNet"));
+        attributes.insert("model".into(), json!(*self.model));
+        attributes.insert("product".into(), json!(self.layout.served));
+        attributes.insert("physicnet".into(), json!({ "progress": progress }));
+        attributes
+    }
+}
+
+/// The first `count` numbers in `bytes`.
+fn values<T, const N: usize>(bytes: &[u8], count: usize, read: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().take(count).map(|bytes| read(*bytes)).collect()
+}

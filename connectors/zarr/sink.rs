@@ -1,0 +1,80 @@
+//! Forecasts into stores, one for each sensor, durable before their epochs are done.
+
+use std::collections::HashMap;
+
+use physicnet_stream::{Catalogue, Error, Failure, Forecast, Result, SensorId, route};
+use timely::dataflow::StreamVec;
+
+use super::commit::ForecastStore;
+use super::config::ZarrSink;
+use super::files::Files;
+use crate::durable::durable;
+
+/// Writes forecasts into the stores that `config` names: Zarr version 3 in the layout of
+/// WeatherBench 2, f32 `(time, prediction_timedelta, y, x)`, a chunk for each forecast.
+///
+/// All forecasts of a sensor that are pending when the disk is free become one commit, which
+/// readers see whole or not at all. They must come in increasing reference time; those that the
+/// store holds already, and any older, are left out, so a replay changes nothing. The frontier
+/// of the output is what is durable. A disk that refuses is reported to `failure`, and nothing
+/// after that is called durable.
+///
+/// # Errors
+/// When the paths that `config` gives to the sensors of `catalogue` make no sense.
+pub fn sink<'scope>(
+    forecasts: StreamVec<'scope, u64, Forecast>,
+    config: &ZarrSink,
+    catalogue: &Catalogue,
+    failure: Failure,
+) -> Result<StreamVec<'scope, u64, ()>> {
+    let write = Writer::new(config, catalogue)?;
+    let by_sensor = |forecast: &Forecast| route(&forecast.sensor);
+    Ok(durable(forecasts, "ZarrSink", by_sensor, write.into_fn(), failure))
+}
+
+/// The stores of the sensors seen so far.
+pub(super) struct Writer {
+    config: ZarrSink,
+    catalogue: Catalogue,
+    paths: HashMap<SensorId, std::path::PathBuf>,
+    stores: HashMap<SensorId, ForecastStore>,
+}
+
+impl Writer {
+    pub(super) fn new(config: &ZarrSink, catalogue: &Catalogue) -> Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            catalogue: catalogue.clone(),
+            paths: config.paths(catalogue)?.into_iter().collect(),
+            stores: HashMap::new(),
+        })
+    }
+
+    fn into_fn(mut self) -> impl FnMut(Vec<Forecast>) -> Result<()> + Send + 'static {
+        move |forecasts| self.write(forecasts)
+    }
+
+    /// Commits a batch, sensor by sensor.
+    pub(super) fn write(&mut self, mut forecasts: Vec<Forecast>) -> Result<()> {
+        // Stable: a sensor's forecasts keep their order.
+        forecasts.sort_by(|a, b| a.sensor.cmp(&b.sensor));
+        for group in forecasts.chunk_by(|a, b| a.sensor == b.sensor) {
+            self.store(&group[0])?.commit(group)?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, first: &Forecast) -> Result<&mut ForecastStore> {
+        let id = &first.sensor;
+        if !self.stores.contains_key(id) {
+            let (Some(sensor), Some(path)) = (self.catalogue.get(id), self.paths.get(id)) else {
+                return Err(Error::new(id, "a forecast of a sensor that is not in the catalogue"));
+            };
+            let files = Files::new(path, self.config.fsync)?;
+            let ZarrSink { products, nanoseconds, .. } = &self.config;
+            let store = ForecastStore::open(files, sensor, first, products, *nanoseconds)?;
+            self.stores.insert(id.clone(), store);
+        }
+        self.stores.get_mut(id).ok_or_else(|| Error::new(id, "has no store"))
+    }
+}

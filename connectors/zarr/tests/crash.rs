@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use physicnet_stream::{Forecast, Result};
+
+use super::{catalogue, forecast, grid};
+use crate::zarr::commit::ForecastStore;
+use crate::zarr::files::Files;
+use crate::zarr::sink::Writer;
+use crate::zarr::{Archive, ZarrSink, ZarrSource, progress};
+
+const COUNT: u64 = 7;
+
+/// Every file below `path` and its bytes.
+fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![path.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let entry = entry.unwrap().path();
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                let key = entry.strip_prefix(path).unwrap().to_path_buf();
+                all.insert(key, fs::read(entry).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// Writes all forecasts in commits of `batch`, until done or until `fuse` operations have been.
+fn run(path: &Path, batch: usize, fuse: Option<usize>) -> Result<()> {
+    let grid = grid(2, 3);
+    let forecasts: Vec<Forecast> = (0..COUNT).map(|at| forecast("a", &grid, at)).collect();
+    let mut files = Files::new(path, false)?;
+    files.fuse = fuse;
+    let sensor = catalogue(&["a"], &grid).into_values().next().unwrap();
+    let products = ["persistence".to_owned()];
+    let mut store = ForecastStore::open(files, &sensor, &forecasts[0], &products, false)?;
+    forecasts.chunks(batch).try_for_each(|batch| store.commit(batch))
+}
+
+/// What a reader of the store at `path` sees is whole: no forecast without its values.
+fn check(path: &Path) {
+    if !path.join("zarr.json").exists() {
+        return;
+    }
+    let mut config = ZarrSource::new(path);
+    config.variables = vec!["rain".into()];
+    config.cadence = Some("5min".into());
+    let archive = Archive::open(&config).unwrap();
+    for (at, _) in archive.times(2).iter().enumerate() {
+        let expected = forecast("a", &grid(2, 3), at as u64).products[0].data[24..30].to_vec();
+        assert_eq!(archive.read(2, at).unwrap().data, expected);
+    }
+}
+
+#[test]
+fn killed_at_any_operation_it_ends_as_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    run(&whole, 1, None).unwrap();
+    let whole = files(&whole);
+    assert!(!whole.contains_key(Path::new(".writing")));
+
+    let mut kills = 0;
+    for fuse in 0.. {
+        let path = folder.path().join(format!("killed-{fuse}"));
+        let died = run(&path, 3, Some(fuse)).is_err();
+        check(&path);
+        // It may be killed again while it mends.
+        let again = run(&path, 2, Some(fuse % 5)).is_err();
+        check(&path);
+        run(&path, 2, None).unwrap();
+        assert!(files(&path) == whole, "killed after {fuse} operations");
+        kills += usize::from(died) + usize::from(again);
+        if !died {
+            break;
+        }
+    }
+    assert!(kills > 100, "{kills}");
+}
+
+#[test]
+fn progress_is_where_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = grid(2, 3);
+    let catalogue = catalogue(&["a/1", "a/2"], &grid);
+    let config = ZarrSink::new(folder.path().join("{sensor}.zarr").to_str().unwrap());
+    let mut writer = Writer::new(&config, &catalogue).unwrap();
+    let forecasts = (0..5).map(|at| forecast("a/2", &grid, at)).collect();
+    writer.write(forecasts).unwrap();
+    let known = progress(&config, &catalogue).unwrap();
+    let (sensor, known) = known.into_iter().next().unwrap();
+    assert_eq!((sensor.as_str(), known.next, known.replay_from), ("a/2", 5, 1));
+    assert_eq!(known.written_until, forecast("", &grid, 4).reference_time);
+    assert!(folder.path().join("a_2.zarr/rain/c/4/0/0/0").exists());
+}
+
+#[test]
+fn refuses_what_is_not_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = grid(2, 3);
+    let catalogue = catalogue(&["a"], &grid);
+    let path = folder.path().join("a");
+    let mut config = ZarrSink::new(path.to_str().unwrap());
+    let write = |config: &ZarrSink, forecast: Forecast| {
+        Writer::new(config, &catalogue).and_then(|mut writer| writer.write(vec![forecast]))
+    };
+    write(&config, forecast("a", &grid, 0)).unwrap();
+    let other = Forecast { model: "def".into(), ..forecast("a", &grid, 1) };
+    let error = write(&config, other).unwrap_err().to_string();
+    assert!(error.contains("model abc"), "{error}");
+    config.products = vec!["persistence".into()];
+    let error = write(&config, forecast("a", &grid, 1)).unwrap_err().to_string();
+    assert!(error.contains("choose another path"), "{error}");
+    config.products = vec!["sharp".into()];
+    config.path = folder.path().join("b").to_str().unwrap().into();
+    let error = write(&config, forecast("a", &grid, 1)).unwrap_err().to_string();
+    assert!(error.contains("makes no sharp"), "{error}");
+    fs::create_dir(folder.path().join("c")).unwrap();
+    fs::write(folder.path().join("c/letter.txt"), "mine").unwrap();
+    config = ZarrSink::new(folder.path().join("c").to_str().unwrap());
+    let error = write(&config, forecast("a", &grid, 1)).unwrap_err().to_string();
+    assert!(error.contains("letter.txt"), "{error}");
+}
+
+#[test]
+fn every_sensor_has_a_path_of_its_own() {
+    let grid = grid(1, 1);
+    let paths = |path: &str, names: &[&str]| {
+        ZarrSink::new(path).paths(&catalogue(names, &grid)).map_err(|e| e.to_string())
+    };
+    assert!(paths("out.zarr", &["a"]).is_ok());
+    assert!(paths("out.zarr", &["a", "b"]).unwrap_err().contains("put {sensor} into it"));
+    assert!(paths("{sensor}", &["a/b", "a_b"]).unwrap_err().contains("rename one"));
+    for name in ["..", "a/../b", ""] {
+        assert!(paths("{sensor}", &[name]).is_err(), "{name}");
+    }
+}

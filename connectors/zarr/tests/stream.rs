@@ -1,0 +1,153 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+
+use physicnet_stream::{Failure, Frame, Pace, SensorId, Stop};
+use serde_json::Map;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::vec::Map as _;
+use timely::dataflow::operators::{Exchange as _, Inspect, Probe};
+
+use super::{catalogue, forecast, frame, grid};
+use crate::zarr::{Archive, ArchiveWriter, ZarrSink, ZarrSource, progress, sink, source};
+
+fn archive(path: &Path, frames: u64) {
+    let grid = grid(2, 3);
+    let mut writer = ArchiveWriter::create(path, &grid, Some(3), Map::new()).unwrap();
+    for sample in 0..3 {
+        for at in 0..frames {
+            writer.append(sample, &frame("", &grid, at)).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+}
+
+fn pace(durable: &ProbeHandle<u64>, stop: &Stop, failure: &Failure) -> Pace {
+    Pace { durable: durable.clone(), in_flight: 2, stop: stop.clone(), failure: failure.clone() }
+}
+
+/// What each sensor's frames were, by offset, in the order in which they came.
+fn stream(
+    config: ZarrSource,
+    workers: usize,
+    resume: BTreeMap<SensorId, u64>,
+    stop_after: Option<usize>,
+) -> BTreeMap<SensorId, Vec<u64>> {
+    let seen = Arc::new(Mutex::new(BTreeMap::<SensorId, Vec<u64>>::new()));
+    let log = Arc::clone(&seen);
+    let (stop, failure) = (Stop::default(), Failure::default());
+    let guards = timely::execute(timely::Config::process(workers), move |worker| {
+        let archive = Arc::new(Archive::open(&config).unwrap());
+        let durable = ProbeHandle::new();
+        let (log, halt) = (Arc::clone(&log), stop.clone());
+        worker.dataflow(|scope| {
+            source(scope, &[archive], &resume, pace(&durable, &stop, &failure))
+                .exchange(|frame: &Frame| frame.offset)
+                .inspect(move |frame| {
+                    let mut log = log.lock().unwrap();
+                    log.entry(frame.sensor.clone()).or_default().push(frame.offset);
+                    if stop_after.is_some_and(|n| log.values().flatten().count() >= n) {
+                        halt.stop();
+                    }
+                })
+                .map(|_| ())
+                .probe_with(&durable);
+        });
+        worker.step_while(|| !durable.done());
+    });
+    drop(guards.unwrap());
+    let seen = seen.lock().unwrap().clone();
+    seen
+}
+
+#[test]
+fn every_frame_once_for_any_workers_from_any_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 40);
+    for workers in [1, 2, 3] {
+        let resume = BTreeMap::from([("s/0001".into(), 35)]);
+        let mut seen = stream(ZarrSource::new(&path), workers, resume, None);
+        seen.values_mut().for_each(|offsets| offsets.sort_unstable());
+        let expected = [("s/0000", 0), ("s/0001", 35), ("s/0002", 0)]
+            .map(|(sensor, from)| (sensor.into(), (from..40).collect()));
+        assert_eq!(seen, BTreeMap::from(expected), "{workers} workers");
+    }
+}
+
+#[test]
+fn a_store_that_grows_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 3);
+    let mut config = ZarrSource::new(&path);
+    config.follow = true;
+    config.poll = "5ms".into();
+    let (began, begun) = mpsc::channel();
+    let grow = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            begun.recv().unwrap();
+            let grown = path.with_file_name("grown.zarr");
+            archive(&grown, 21);
+            // The data first, what makes them visible last.
+            let copy = |from: &Path, to: &Path| std::fs::rename(from, to).unwrap();
+            for name in ["rain", "t2m", "time"] {
+                std::fs::remove_dir_all(path.join(name)).unwrap();
+                copy(&grown.join(name), &path.join(name));
+            }
+            copy(&grown.join("zarr.json"), &path.join("zarr.json"));
+        }
+    });
+    let open = Archive::open(&config).unwrap();
+    assert_eq!(open.times(0).len(), 3);
+    // In the beginning nothing but what is there: then the store grows.
+    let first = stream(ZarrSource::new(&path), 1, BTreeMap::new(), None);
+    assert_eq!(first.values().flatten().count(), 9);
+    began.send(()).unwrap();
+    let seen = stream(config, 2, BTreeMap::new(), Some(63));
+    grow.join().unwrap();
+    assert!(seen.values().all(|offsets| offsets.len() == 21), "{seen:?}");
+}
+
+#[test]
+fn forecasts_are_durable_when_the_frontier_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 12);
+    let sensors = ["s/0000", "s/0001", "s/0002"];
+    let mut config = ZarrSink::new(folder.path().join("out/{sensor}.zarr").to_str().unwrap());
+    config.fsync = false;
+    let known = catalogue(&sensors, &grid(2, 3));
+    let (to, names) = (config.clone(), known.clone());
+    let failure = Failure::default();
+    let report = failure.clone();
+    let run = timely::execute(timely::Config::process(2), move |worker| {
+        let archive = Arc::new(Archive::open(&ZarrSource::new(&path)).unwrap());
+        let durable = ProbeHandle::new();
+        let pace = pace(&durable, &Stop::default(), &report);
+        worker.dataflow(|scope| {
+            let forecasts = source(scope, &[archive], &BTreeMap::new(), pace)
+                .map(|frame| forecast(frame.sensor.as_str(), &grid(2, 3), frame.offset));
+            sink(forecasts, &to, &names, report.clone()).unwrap().probe_with(&durable);
+        });
+        worker.step_while(|| !durable.done());
+        let done = progress(&to, &names).unwrap();
+        assert!(done.values().all(|progress| progress.next == 12), "{done:?}");
+    });
+    run.unwrap().join().into_iter().for_each(|worker| worker.unwrap());
+    assert!(!failure.failed());
+}
+
+#[test]
+fn a_frame_that_cannot_be_decoded_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 40);
+    std::fs::write(path.join("rain/c/1/1/0/0"), b"not blosc").unwrap();
+    let open = Archive::open(&ZarrSource::new(&path)).unwrap();
+    let error = open.read(1, 20).err().unwrap().to_string();
+    assert!(error.contains("rain") && error.contains("chunk"), "{error}");
+    let seen = stream(ZarrSource::new(&path), 1, BTreeMap::new(), None);
+    assert!(seen.values().all(|offsets| offsets.len() == 40));
+}
