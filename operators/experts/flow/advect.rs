@@ -6,9 +6,10 @@ use crate::layers::Boundary;
 /// Displacements of leads `1..=leads` composed from the steady backward flow `v`.
 ///
 /// `v` is `[y][x][dx, dy]` in pixels a step; the result is `[y][x][lead * 2 + {0: dx, 1: dy}]`, also in pixels:
-/// the value forecast at `p` for a lead is the newest frame's at `p + D(p)`. The path is followed step by step,
-/// `D_0 = 0`, `D_{k+1}(p) = D_k(p) + v(p + D_k(p))`, with `v` bilinear, its coordinates clamped when open and
-/// wrapped when periodic.
+/// the value forecast at `p` for a lead is the newest frame's at `p + D(p)`. The path is followed step by step by
+/// the implicit midpoint rule, one correction a step (Germann and Zawadzki 2002): `D_0 = 0`, `s_0 = v(p)`,
+/// `s_{k+1} = v(p + D_k + s_k / 2)`, `D_{k+1} = D_k + s_{k+1}`, with `v` bilinear, its coordinates clamped when
+/// open and wrapped when periodic.
 ///
 /// # Panics
 /// If `v` does not hold `2 * height * width` values.
@@ -26,10 +27,11 @@ pub fn displacements(
     }
     for (p, path) in out.chunks_exact_mut(2 * leads).enumerate() {
         let (y, x) = ((p / width) as f32, (p % width) as f32);
-        let (mut dx, mut dy) = (0.0_f32, 0.0_f32);
+        let ([mut dx, mut dy], mut stride) = ([0.0_f32; 2], [v[2 * p], v[2 * p + 1]]);
         for step in path.chunks_exact_mut(2) {
-            let [u, w] = flow_at(v, (height, width), y + dy, x + dx, boundary);
-            (dx, dy) = (dx + u, dy + w);
+            let (half_x, half_y) = (dx + 0.5 * stride[0], dy + 0.5 * stride[1]);
+            stride = flow_at(v, (height, width), y + half_y, x + half_x, boundary);
+            (dx, dy) = (dx + stride[0], dy + stride[1]);
             step.copy_from_slice(&[dx, dy]);
         }
     }

@@ -33,7 +33,7 @@ impl Default for FlowConfig {
     fn default() -> Self {
         Self {
             finest: 1,
-            stride: 3,
+            stride: 4,
             iterations: 25,
             smoothness: 20.0,
             brightness: 5.0,
