@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
+use super::correlate::correlate;
 use super::kernel::{self, Shape};
 use super::{Boundary, values};
 
@@ -95,8 +96,7 @@ impl Conv {
         let (cout, cin, k, _) = self.weight.dims4()?;
         let w: Vec<f32> = self.weight.flatten_all()?.to_vec1()?;
         let shape = Shape { rows: 0, columns: 0, cin, cout, k };
-        let packed =
-            Arc::new(kernel::pack(&shape, |o, i, y, x| w[((o * cin + i) * k + y) * k + x]));
+        let packed = Arc::new(kernel::pack(&shape, |o, i, tap| w[(o * cin + i) * k * k + tap]));
         Ok(Arc::clone(self.packed.get_or_init(|| packed)))
     }
 
@@ -188,7 +188,7 @@ impl CustomOp3 for Convolve {
             Some(packed) => Arc::clone(packed),
             None => {
                 let w = values(s2, l2)?;
-                Arc::new(kernel::pack(&shape, |o, i, y, x| w[((o * cin + i) * k + y) * k + x]))
+                Arc::new(kernel::pack(&shape, |o, i, tap| w[(o * cin + i) * k * k + tap]))
             }
         };
         let (size, result) = (rows * columns * cin, rows * columns * cout);
@@ -291,8 +291,7 @@ impl CustomOp2 for InputGradient {
         let folded = self.k == 3 && self.boundary == Boundary::Open;
         let rim = if folded { 2 } else { 0 };
         let shape = Shape { rows: rows + rim, columns: columns + rim, cin: cout, cout: cin, k };
-        let packed =
-            kernel::pack(&shape, |i, o, y, x| w[((o * cin + i) * k + k - 1 - y) * k + k - 1 - x]);
+        let packed = kernel::pack(&shape, |i, o, tap| w[(o * cin + i) * k * k + k * k - 1 - tap]);
         let (size, result) = (rows * columns * cout, rows * columns * cin);
         let mut dx = vec![0.0; b * result];
         let mut plane = Vec::new();
@@ -363,34 +362,26 @@ impl CustomOp2 for WeightGradient {
         let (x, g, k) = (values(s1, l1)?, values(s2, l2)?, self.k);
         debug_assert_eq!(cin, self.cin);
         let shape = Shape { rows, columns, cin, cout, k };
-        let width = cout.next_multiple_of(kernel::NR);
-        let mut sums = vec![0.0; k * k * cin * width];
-        let (mut plane, mut wide) = (Vec::new(), Vec::new());
+        let taps = k * k;
+        let mut sums = vec![0.0; kernel::width(cout) * taps * cin];
+        let (mut plane, mut spare) = (Vec::new(), Vec::new());
         let images = x.chunks_exact(rows * columns * cin);
         for (image, g) in images.zip(g.chunks_exact(rows * columns * cout)) {
-            let g = if width == cout {
-                g
-            } else {
-                wide.clear();
-                for pixel in g.chunks_exact(cout) {
-                    wide.extend_from_slice(pixel);
-                    wide.resize(wide.len() + width - cout, 0.0);
-                }
-                &wide
-            };
             if k == 1 {
-                kernel::correlate(image, g, &shape, width, &mut sums);
+                correlate(image, g, &shape, &mut spare, &mut sums);
             } else {
                 padded(image, rows, columns, cin, 1, self.boundary, &mut plane);
-                kernel::correlate(&plane, g, &shape, width, &mut sums);
+                correlate(&plane, g, &shape, &mut spare, &mut sums);
             }
         }
-        let taps = k * k;
         let mut dw = vec![0.0; cout * cin * taps];
-        for (at, row) in sums.chunks_exact(width).enumerate() {
-            let (tap, i) = (at / cin, at % cin);
-            for (o, &sum) in row[..cout].iter().enumerate() {
-                dw[(o * cin + i) * taps + tap] = sum;
+        for (c, n) in kernel::blocks(cout) {
+            let block = &sums[c * taps * cin..][..n * taps * cin];
+            for (at, row) in block.chunks_exact(n).enumerate() {
+                let (tap, i) = (at / cin, at % cin);
+                for (o, &sum) in (c..cout).zip(row) {
+                    dw[(o * cin + i) * taps + tap] = sum;
+                }
             }
         }
         Ok((CpuStorage::F32(dw), Dims::from((cout, cin, k, k))))

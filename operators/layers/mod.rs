@@ -9,8 +9,10 @@
 mod avx2;
 mod code;
 mod conv;
+mod correlate;
 mod kernel;
 mod linear;
+mod simd;
 mod warp;
 
 #[cfg(test)]
