@@ -82,6 +82,9 @@ impl CustomOp1 for Linear {
             bail!("four dimensions are needed, not {:?}", layout.dims())
         };
         let (x, r) = (values(storage, layout)?, self.r);
+        if r == 0 {
+            bail!("a plane cannot be folded by 0");
+        }
         let shrinks = matches!(self.kind, Kind::Unshuffle | Kind::Pool | Kind::Gather);
         if shrinks && (h % r != 0 || w % r != 0) || self.kind == Kind::Shuffle && c % (r * r) != 0 {
             bail!("{:?} cannot be folded by {r}", layout.dims());
@@ -96,7 +99,7 @@ impl CustomOp1 for Linear {
         let mut y = vec![0.0; b * size];
         for (x, y) in x.chunks_exact((h * w * c).max(1)).zip(y.chunks_exact_mut(size.max(1))) {
             match self.kind {
-                Kind::Unshuffle => shuffle(y, x, w / r, c, r, |fine, folded| *folded = *fine),
+                Kind::Unshuffle => fold(x, y, w / r, c, r),
                 Kind::Shuffle => unfold(x, y, w, c / (r * r), r),
                 Kind::Pool => pool(x, y, w, c, r),
                 Kind::Spread => spread(x, y, w, c, r),
@@ -112,36 +115,32 @@ impl CustomOp1 for Linear {
     }
 }
 
-/// Visits each value of a folded plane of `w` columns with its value in the fine plane.
-fn shuffle(
-    folded: &mut [f32],
-    fine: &[f32],
-    w: usize,
-    c: usize,
-    r: usize,
-    mut visit: impl FnMut(&f32, &mut f32),
-) {
-    for (at, cell) in folded.chunks_exact_mut(c * r * r).enumerate() {
-        let (row, column) = (at / w, at % w);
-        for dy in 0..r {
-            let line = &fine[((row * r + dy) * w * r + column * r) * c..][..r * c];
-            for (k, value) in line.iter().enumerate() {
-                visit(value, &mut cell[(k % c * r + dy) * r + k / c]);
+/// Calls `visit` for each pixel of a fine plane, with its offset there and that of its first value
+/// in the folded plane of `w` columns, where its channels lie `r * r` apart.
+fn each_pixel(len: usize, w: usize, c: usize, r: usize, mut visit: impl FnMut(usize, usize)) {
+    let cell = c * r * r;
+    for (row, start) in (0..len).step_by((w * r * c).max(1)).enumerate() {
+        for column in 0..w {
+            for dx in 0..r {
+                let folded = (row / r * w + column) * cell + row % r * r + dx;
+                visit(start + (column * r + dx) * c, folded);
             }
         }
     }
 }
 
+fn fold(fine: &[f32], folded: &mut [f32], w: usize, c: usize, r: usize) {
+    each_pixel(fine.len(), w, c, r, |from, to| {
+        let cell = folded[to..].iter_mut().step_by(r * r);
+        cell.zip(&fine[from..from + c]).for_each(|(to, from)| *to = *from);
+    });
+}
+
 fn unfold(folded: &[f32], fine: &mut [f32], w: usize, c: usize, r: usize) {
-    for (at, cell) in folded.chunks_exact(c * r * r).enumerate() {
-        let (row, column) = (at / w, at % w);
-        for dy in 0..r {
-            let line = &mut fine[((row * r + dy) * w * r + column * r) * c..][..r * c];
-            for (k, value) in line.iter_mut().enumerate() {
-                *value = cell[(k % c * r + dy) * r + k / c];
-            }
-        }
-    }
+    each_pixel(fine.len(), w, c, r, |to, from| {
+        let cell = folded[from..].iter().step_by(r * r);
+        fine[to..to + c].iter_mut().zip(cell).for_each(|(to, from)| *to = *from);
+    });
 }
 
 fn pool(x: &[f32], y: &mut [f32], w: usize, c: usize, r: usize) {

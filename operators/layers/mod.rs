@@ -23,6 +23,7 @@ pub use conv::{Conv, Start};
 pub use linear::{avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear};
 pub use warp::warp;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, bail};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,9 @@ impl Boundary {
 
 /// The values of a contiguous f32 tensor.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let CpuStorage::F32(all) = storage else { bail!("a layer takes f32, not {storage:?}") };
+    let CpuStorage::F32(all) = storage else {
+        bail!("a layer takes f32, not {:?}; convert with .to_dtype()", storage.dtype())
+    };
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&all[from..to]),
         None => bail!("a layer takes contiguous tensors; call .contiguous() first"),

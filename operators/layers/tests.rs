@@ -170,6 +170,38 @@ fn a_sample_does_not_know_its_batch() {
 }
 
 #[test]
+fn tiny_planes_do_not_know_their_batch_either() {
+    // Planes below, at and above the pixels of a tile, whose last tiles overlap.
+    for (rows, columns, cout) in [(1, 2, 16), (2, 3, 9), (7, 1, 8), (3, 3, 24), (1, 13, 40)] {
+        let x = wave(&[3, rows, columns, 7], 0.0);
+        let layer = conv(&wave(&[cout, 7, 3, 3], 1.0), &wave(&[cout], 2.0), Boundary::Periodic);
+        let whole = layer.forward(&x).unwrap();
+        for i in 0..3 {
+            let alone = layer.forward(&x.narrow(0, i, 1).unwrap()).unwrap();
+            assert_eq!(flat(&alone), flat(&whole.narrow(0, i, 1).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_passes_the_fused_relu() {
+    let layer = conv(&wave(&[9, 2, 1, 1], 1.0), &wave(&[9], 2.0), Boundary::Open);
+    let x = (wave(&[1, 3, 3, 2], 0.0) * f64::NAN).unwrap();
+    assert!(flat(&layer.forward_relu(&x).unwrap()).iter().all(|v| v.is_nan()));
+}
+
+#[test]
+fn wrong_shapes_and_kinds_are_errors() {
+    let layer = conv(&wave(&[4, 2, 3, 3], 1.0), &wave(&[4], 2.0), Boundary::Open);
+    assert!(layer.forward(&wave(&[1, 3, 3, 3], 0.0)).is_err());
+    let wide = wave(&[1, 3, 3, 2], 0.0).to_dtype(DType::F64).unwrap();
+    assert!(layer.forward(&wide).unwrap_err().to_string().contains("f32"));
+    assert!(warp(&wave(&[1, 3, 3, 1], 0.0), &wave(&[1, 3, 3, 3], 0.0), Boundary::Open).is_err());
+    assert!(avg_pool(&wave(&[1, 4, 4, 1], 0.0), 0).is_err());
+    assert!(nearest_code(&wave(&[3, 2], 0.0), &wave(&[3, 4], 0.0)).is_err());
+}
+
+#[test]
 fn folding_moves_each_value_once() {
     for (r, c) in [(2, 1), (2, 3), (3, 2)] {
         let x = wave(&[2, 2 * r, 3 * r, c], 0.0);
@@ -269,6 +301,22 @@ fn warping_carries_backwards() {
         let gentle = ((wave(&[2, 6, 7, 4], 4.0) * 0.3).unwrap() + 0.5).unwrap();
         check_gradients(&[gentle], |t| warp(&image, &t[0], boundary));
     }
+    // More samples in a line than are worked on together.
+    let (wide, far) = (wave(&[1, 3, 11, 1], 0.0), wave(&[1, 3, 11, 6], 3.0));
+    for boundary in [Boundary::Open, Boundary::Periodic] {
+        let all = warp(&wide, &far, boundary).unwrap();
+        for lead in 0..3 {
+            let one = warp(&wide, &far.narrow(3, 2 * lead, 2).unwrap(), boundary).unwrap();
+            assert_eq!(flat(&all.narrow(3, lead, 1).unwrap()), flat(&one));
+        }
+        let inside = ((&far * 0.2).unwrap() + 0.5).unwrap();
+        check_gradients(&[wide.clone(), inside], |t| warp(&t[0], &t[1], boundary));
+    }
+    // Where the coordinate is clamped the flow does not matter.
+    let away = Var::from_tensor(&(far.ones_like().unwrap() * 50.0).unwrap()).unwrap();
+    let out = warp(&wide, away.as_tensor(), Boundary::Open).unwrap();
+    let gradients = out.sum_all().unwrap().backward().unwrap();
+    assert!(flat(gradients.get(&away).unwrap()).iter().all(|&g| g == 0.0));
     let wild = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38].repeat(2 * 6 * 7);
     let wild = Tensor::from_vec(wild, (2, 6, 7, 4), &Device::Cpu).unwrap();
     for boundary in [Boundary::Open, Boundary::Periodic] {
