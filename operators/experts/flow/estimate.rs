@@ -35,7 +35,7 @@ impl Default for FlowConfig {
             finest: 1,
             stride: 4,
             iterations: 25,
-            smoothness: 20.0,
+            smoothness: 14.0,
             brightness: 5.0,
             gradient: 10.0,
             rounds: 5,

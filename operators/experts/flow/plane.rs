@@ -104,7 +104,7 @@ impl Plane {
 /// The source pixel that fine pixel `fine` lies in, and the next one on the side it leans to.
 fn neighbours(fine: usize, n: usize) -> (usize, usize) {
     let near = fine / 2;
-    let far = if fine % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(n - 1) };
+    let far = if fine.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(n - 1) };
     (near, far)
 }
 

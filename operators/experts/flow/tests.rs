@@ -3,17 +3,14 @@
 use super::*;
 use crate::layers::Boundary;
 
-/// A smooth field of blobs and ripples, 0..255, periodic in 64 pixels.
+/// A smooth field of blobs and ripples, 0..255, periodic in 64 pixels, its larger scales the stronger as in nature.
 fn texture(y: f32, x: f32) -> f32 {
     let wave = |fy: f32, fx: f32, phase: f32| {
         ((fy * y + fx * x) * std::f32::consts::TAU / 64.0 + phase).sin()
     };
-    let sum = wave(1.0, 2.0, 0.3)
-        + wave(3.0, -1.0, 1.1)
-        + wave(2.0, 5.0, 2.0)
-        + 0.7 * wave(6.0, -4.0, 0.5)
-        + 0.5 * wave(-7.0, 8.0, 4.0);
-    127.0 + 28.0 * sum
+    let coarse = 1.5 * wave(1.0, 2.0, 0.3) + 1.2 * wave(3.0, -1.0, 1.1);
+    let fine = 0.6 * wave(2.0, 5.0, 2.0) + 0.5 * wave(6.0, -4.0, 0.5) + 0.3 * wave(-7.0, 8.0, 4.0);
+    127.0 + 28.0 * (coarse + fine)
 }
 
 /// The pair of images whose backward flow is `motion(y, x) = (dx, dy)`.
