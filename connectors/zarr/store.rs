@@ -81,7 +81,8 @@ impl Store {
         }
         if arrays.is_empty() {
             let folders = fs::read_dir(path).map_err(|e| Error::new(&name, e))?;
-            for folder in folders.filter_map(std::result::Result::ok).map(|entry| entry.path()) {
+            let folders = folders.filter_map(std::result::Result::ok).map(|entry| entry.path());
+            for folder in folders.filter(|folder| folder.is_dir()) {
                 let Some(array) = folder.file_name().map(|n| n.to_string_lossy().into_owned())
                 else {
                     continue;
@@ -227,14 +228,12 @@ impl Stored {
         // Parallelism lives above: a decoder that spreads out would fight the workers.
         let options = CodecOptions::default().with_concurrent_target(1);
         let bytes: Option<ArrayBytes<'static>> = if self.shards.array_is_sharded() {
-            let held = !self.shards.array_is_exclusively_sharded()
-                || self
-                    .array
-                    .subchunk_byte_range(&self.shards, place)
-                    .map_err(|e| self.error(format!("chunk {place:?}: {e}")))?
-                    .is_some();
-            held.then(|| self.array.retrieve_subchunk_opt(&self.shards, place, &options))
-                .transpose()
+            // A shard does not tell which of its chunks were left out, but a chunk that is all
+            // fill value is what writers leave out.
+            let inner: Result<ArrayBytes<'static>, _> =
+                self.array.retrieve_subchunk_opt(&self.shards, place, &options);
+            let fill = self.array.fill_value();
+            inner.map(|bytes| Some(bytes).filter(|bytes| !bytes.is_fill_value(fill)))
         } else {
             self.array.retrieve_chunk_if_exists_opt(place, &options)
         }

@@ -72,7 +72,7 @@ fn real_stores_open() {
     ] {
         let path = data.join(format!("{name}.zarr"));
         if !path.exists() {
-            println!("skipped: no {}", path.display());
+            eprintln!("skipped: no {}", path.display());
             continue;
         }
         let archive = Archive::open(&ZarrSource::new(&path)).unwrap();

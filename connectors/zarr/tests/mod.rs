@@ -3,6 +3,7 @@
 mod archive;
 mod crash;
 mod stream;
+mod xarray;
 
 use std::sync::Arc;
 

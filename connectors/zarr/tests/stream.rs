@@ -56,8 +56,7 @@ fn stream(
         worker.step_while(|| !durable.done());
     });
     drop(guards.unwrap());
-    let seen = seen.lock().unwrap().clone();
-    seen
+    std::mem::take(&mut *seen.lock().unwrap())
 }
 
 #[test]
