@@ -1,0 +1,180 @@
+//! What a job or a data set says about simulated sensors.
+
+use std::sync::Arc;
+
+use physicnet_stream::{Cadence, Error, Grid, Result, Sensor, Time, parse_duration};
+use serde::{Deserialize, Serialize};
+
+use super::{NavierStokes, Rain};
+use crate::zarr::parse_time;
+
+/// What is simulated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Field {
+    /// The vorticity of a forced two-dimensional flow on a torus: channel `vorticity`.
+    NavierStokes(NavierStokes),
+    /// Rain that grows, decays and drifts over an open domain: channel `precip_rate`, mm h-1.
+    Rain(Rain),
+}
+
+impl Field {
+    /// The kind in one word, as in configurations.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NavierStokes(_) => "navier_stokes",
+            Self::Rain(_) => "rain",
+        }
+    }
+
+    /// The grid of every sensor.
+    pub fn grid(&self) -> Grid {
+        match self {
+            Self::NavierStokes(field) => field.grid(),
+            Self::Rain(field) => field.grid(),
+        }
+    }
+}
+
+/// Simulated sensors as a source of frames.
+///
+/// ```yaml
+/// field: {kind: rain, height: 128, width: 128}
+/// sensors: 4
+/// seed: 7
+/// rate: 2
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticSource {
+    /// What is simulated, and how.
+    pub field: Field,
+    /// How many sensors there are.
+    #[serde(default = "one")]
+    pub sensors: usize,
+    /// What their names begin with: `name/0`, `name/1`, ...; by default the kind of the field.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What makes one run differ from another.
+    #[serde(default)]
+    pub seed: u64,
+    /// Frames of each sensor; without it they never end.
+    #[serde(default)]
+    pub frames: Option<u64>,
+    /// Frames a second and sensor; by default as fast as the job goes.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    /// The step between valid times.
+    #[serde(default = "five_minutes")]
+    pub cadence: String,
+    /// The valid time of the first frame.
+    #[serde(default = "start")]
+    pub start: String,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn five_minutes() -> String {
+    "300s".to_owned()
+}
+
+fn start() -> String {
+    "2000-01-01T00:00:00Z".to_owned()
+}
+
+impl SyntheticSource {
+    /// One sensor that sees `field` for ever, as fast as the job goes.
+    pub fn new(field: Field) -> Self {
+        let (cadence, start) = (five_minutes(), start());
+        let (name, frames, rate) = (None, None, None);
+        Self { field, sensors: 1, name, seed: 0, frames, rate, cadence, start }
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// When one is out of its range, naming the key.
+    pub fn validate(&self) -> Result<()> {
+        match &self.field {
+            Field::NavierStokes(field) => field.validate(),
+            Field::Rain(field) => field.validate(),
+        }
+        .map_err(|e| Error::new(format!("field.{}", e.what), e.why))?;
+        if self.sensors == 0 {
+            return Err(Error::new("sensors", "there must be at least 1"));
+        }
+        if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
+            return Err(Error::new("rate", format!("{rate} is not a positive number of frames/s")));
+        }
+        self.clock().map(drop)
+    }
+
+    /// The sensors, in the order of their indices.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn sensors(&self) -> Result<Vec<Arc<Sensor>>> {
+        self.validate()?;
+        let (_, cadence) = self.clock()?;
+        let (name, grid) = (self.name.as_deref().unwrap_or(self.field.kind()), self.field.grid());
+        let sensor = |index| {
+            let id = format!("{name}/{index}").into();
+            Arc::new(Sensor { id, grid: grid.clone(), cadence })
+        };
+        Ok((0..self.sensors).map(sensor).collect())
+    }
+
+    /// The first valid time and the cadence.
+    pub(super) fn clock(&self) -> Result<(Time, Cadence)> {
+        let step = parse_duration(&self.cadence).map_err(|e| Error::new("cadence", e))?;
+        let start = parse_time(&self.start).map_err(|e| Error::new("start", e))?;
+        Ok((start, Cadence::new(step)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> serde_json::Result<SyntheticSource> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn defaults_are_there_and_unknown_keys_are_refused() {
+        let rain = read(r#"{"field": {"kind": "rain", "width": 128}, "sensors": 2}"#).unwrap();
+        let expected = Rain { width: 128, ..Rain::default() };
+        assert_eq!(
+            rain,
+            SyntheticSource { sensors: 2, ..SyntheticSource::new(Field::Rain(expected)) }
+        );
+        let sensors = rain.sensors().unwrap();
+        assert_eq!(sensors[1].id.as_str(), "rain/1");
+        assert_eq!(sensors[0].grid.shape(), [1, 96, 128]);
+
+        read(r#"{"field": {"kind": "navier_stokes"}}"#).unwrap().validate().unwrap();
+        let again = serde_json::to_string(&rain).unwrap();
+        assert_eq!(read(&again).unwrap(), rain);
+        assert!(read(r#"{"field": {"kind": "rain", "widht": 128}}"#).is_err());
+        assert!(read(r#"{"field": {"kind": "rain"}, "sensor": 1}"#).is_err());
+        assert!(read(r#"{"field": {"kind": "snow"}}"#).is_err());
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        for (json, key) in [
+            (r#"{"field": {"kind": "rain", "speed": [3, 1]}}"#, "field.speed"),
+            (r#"{"field": {"kind": "rain", "height": 1}}"#, "field.height"),
+            (r#"{"field": {"kind": "navier_stokes", "viscosity": -1}}"#, "field.viscosity"),
+            (r#"{"field": {"kind": "navier_stokes", "size": 2}}"#, "field.size"),
+            (r#"{"field": {"kind": "rain"}, "sensors": 0}"#, "sensors"),
+            (r#"{"field": {"kind": "rain"}, "rate": 0}"#, "rate"),
+            (r#"{"field": {"kind": "rain"}, "cadence": "soon"}"#, "cadence"),
+            (r#"{"field": {"kind": "rain"}, "start": "soon"}"#, "start"),
+        ] {
+            assert_eq!(read(json).unwrap().validate().unwrap_err().what, key, "{json}");
+        }
+    }
+}
