@@ -49,7 +49,11 @@ pub(super) fn product<const M: usize, const W: usize>(
         }
     }
     for ky in 0..k {
-        let xs: [&[f32]; M] = at.map(|at| &x[at + ky * stride..][..run]);
+        // A loop, not a closure: that would be called, compiled without the features.
+        let mut xs: [&[f32]; M] = [&[]; M];
+        for (patch, at) in xs.iter_mut().zip(at) {
+            *patch = &x[at + ky * stride..][..run];
+        }
         let w = &w[ky * run..][..run];
         for t in 0..run {
             let mut row = [_mm256_setzero_ps(); W];
