@@ -8,5 +8,8 @@ pub mod zarr;
 mod sink;
 mod source;
 
-pub use sink::{RejectsSink, Sink};
+pub use sink::{Call, RejectsSink, Sink, SinkConfig};
 pub use source::{Source, SourceConfig};
+
+#[cfg(test)]
+mod conformance;

@@ -25,6 +25,7 @@ fn small(channels: usize) -> ModelConfig {
         name: format!("v{c}"),
         units: String::new(),
         transform: Transform::Identity,
+        keep: Vec::new(),
     };
     ModelConfig {
         variables: (0..channels).map(variable).collect(),
@@ -349,4 +350,22 @@ fn a_checkpoint_says_what_does_not_fit() {
         assert!(Checkpoint::from_bytes(&bytes[..cut], "cut").is_err());
     }
     assert!(Checkpoint::load(&folder.path().join("absent")).is_err());
+}
+
+#[test]
+fn the_served_product_keeps_the_carried_areas() {
+    let mut config = small(1);
+    config.variables[0].keep = vec![-0.3, 0.2, 0.6];
+    let checkpoint = shaken(&config);
+    let catalogue = catalogue(&[("a", 24, 24)], 1);
+    let sensor = &catalogue[&SensorId::from("a")];
+    let frames = (0..3).map(|step| frame(sensor, step)).collect();
+    let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+    let (served, mean) = (&forecasts[0].served().data, product(&forecasts[0], "mean"));
+    assert_ne!(served, mean);
+    let class = |v: f32| [-0.3, 0.2, 0.6].iter().filter(|&&t| v > t).count();
+    for ((&s, &m), &d) in served.iter().zip(mean).zip(product(&forecasts[0], "advection")) {
+        assert_eq!(class(s), class(d));
+        assert!(class(m) != class(d) || s == m);
+    }
 }

@@ -31,7 +31,8 @@ pub fn forecast<'scope>(scope: Scope<'scope, u64>, parts: &Parts, net: Rc<Physic
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
     let counts = parts.counts.clone();
 
-    let sources = parts.sources.iter().map(|source| source.open(scope, &parts.resume, pace.clone()));
+    let sources =
+        parts.sources.iter().map(|source| source.open(scope, &parts.resume, pace.clone()));
     let frames = scope.concatenate(sources.collect::<Vec<_>>()).inspect(counts.frame());
 
     let (admitted, rejected) = frames.admit(&parts.admission, &parts.catalogue, history);

@@ -1,1 +1,16 @@
-//! The engine.
+//! PhysicNet: one Timely dataflow from live gridded sensors to verified forecasts.
+//!
+//! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
+//! ([`config`], [`training`], [`simulate`]) or looks at what comes out ([`evaluate`], [`inspect`],
+//! [`render`], [`demo`]).
+
+pub mod cli;
+pub mod config;
+pub mod dataflow;
+pub mod demo;
+pub mod engine;
+pub mod evaluate;
+pub mod inspect;
+pub mod render;
+pub mod simulate;
+pub mod training;

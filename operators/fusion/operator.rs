@@ -97,8 +97,11 @@ fn forecast(
         (Serve::Sharp, Some(sharp)) => head(sharp)?,
         _ => head(&fused.mean)?,
     };
-    writer.blend(&mut served, &plane(&consulted.advection)?);
-    let mut products = vec![Product { name: "physicnet".into(), data: writer.physical(&served) }];
+    let carried = plane(&consulted.advection)?;
+    writer.blend(&mut served, &carried);
+    let mut data = writer.physical(&served);
+    writer.keep(&mut data, &carried);
+    let mut products = vec![Product { name: "physicnet".into(), data }];
     for name in &config.products {
         let transformed = match (name.as_str(), &fused.sharp) {
             ("mean", _) => head(&fused.mean)?,
@@ -159,6 +162,32 @@ impl<'a> Writer<'a> {
         let depth = self.model.horizon * self.channels;
         for (at, (s, d)) in served.iter_mut().zip(carried).enumerate() {
             *s += self.model.ramp_at(at % depth / self.channels) * (d - *s);
+        }
+    }
+
+    /// Keeps served physical values `(lead, channel, y, x)` between the same thresholds as the
+    /// carried field; a value already there is not touched.
+    fn keep(&self, served: &mut [f32], carried: &[f32]) {
+        let variables = &self.model.variables;
+        if variables.iter().all(|variable| variable.keep.is_empty()) {
+            return;
+        }
+        let extent = self.window.newest().coded.frame.extent;
+        let carried = self.physical(carried);
+        let plane = extent.height * extent.width;
+        for (depth, (served, carried)) in
+            served.chunks_exact_mut(plane).zip(carried.chunks_exact(plane)).enumerate()
+        {
+            let thresholds = &variables[depth % self.channels].keep;
+            for (value, &d) in served.iter_mut().zip(carried) {
+                let class = thresholds.iter().take_while(|&&t| d > t as f32).count();
+                if class > 0 {
+                    *value = value.max((thresholds[class - 1] as f32).next_up());
+                }
+                if let Some(&above) = thresholds.get(class) {
+                    *value = value.min(above as f32);
+                }
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! What a PhysicNet is made of: one value that a checkpoint carries.
 
-use physicnet_stream::{Cadence, Error, Result};
+use physicnet_stream::{Cadence, Error, Result, Variable};
 use serde::{Deserialize, Serialize};
 
-use crate::cropping::Transform;
+use crate::cropping::{Transform, is_rain_rate};
 use crate::layers::Boundary;
 
 /// One channel of the model.
@@ -17,6 +17,22 @@ pub struct VariableConfig {
     pub units: String,
     /// How it is transformed for the network.
     pub transform: Transform,
+    /// Thresholds, rising, in the unit of the data, at which the served forecast keeps the
+    /// carried field's area: a pixel that the classical flow carries above one stays above it,
+    /// and one below stays below. Between them the network is free. Least expected error
+    /// shrinks areas; this keeps warnings where motion puts them, at the error of the network.
+    #[serde(default)]
+    pub keep: Vec<f64>,
+}
+
+impl VariableConfig {
+    /// What suits a variable of the data: rain rates are skewed, and warnings are given at 0.1
+    /// and 1 mm/h; the rest is standardised.
+    pub fn for_variable(variable: &Variable) -> Self {
+        let keep = if is_rain_rate(&variable.units) { vec![0.1, 1.0] } else { Vec::new() };
+        let transform = Transform::for_units(&variable.units);
+        Self { name: variable.name.clone(), units: variable.units.clone(), transform, keep }
+    }
 }
 
 /// Which member of the expert bank the network starts from: untrained, the forecast equals it.
@@ -177,6 +193,13 @@ impl ModelConfig {
         }
         if self.codes < 2 || self.codes > 65_536 {
             return fail("codes", format!("{}; choose 2 to 65536", self.codes));
+        }
+        for variable in &self.variables {
+            let rising = variable.keep.windows(2).all(|pair| pair[0] < pair[1]);
+            if !rising || variable.keep.iter().any(|t| !t.is_finite()) {
+                let why = format!("{:?} of {}; thresholds rise", variable.keep, variable.name);
+                return fail("variables.keep", why);
+            }
         }
         for (field, size) in [
             ("skip", self.skip),

@@ -23,7 +23,13 @@ pub(crate) const CODEBOOK: &str = "quantization.codebook";
 
 impl Codes {
     /// Follows a batch of latents `(n, depth)` and their codes; the first batch fills the book.
-    pub(crate) fn follow(&mut self, latents: &[f32], codes: &[u32], depth: usize, weights: &mut [&mut Named]) {
+    pub(crate) fn follow(
+        &mut self,
+        latents: &[f32],
+        codes: &[u32],
+        depth: usize,
+        weights: &mut [&mut Named],
+    ) {
         let Some(size) = weights.first().and_then(|w| w.get(CODEBOOK)).map(|b| b.len() / depth)
         else {
             return;

@@ -168,11 +168,14 @@ pub struct TrainConfig {
     /// A checkpoint to start from.
     #[serde(default)]
     pub init_from: Option<PathBuf>,
-    /// Whether to go on from the state in `out`.
-    #[serde(default)]
+    /// Whether to go on from the state in `out`, where there is one.
+    #[serde(default = "yes")]
     pub resume: bool,
 }
 
+fn yes() -> bool {
+    true
+}
 fn half() -> f64 {
     0.5
 }

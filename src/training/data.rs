@@ -45,7 +45,11 @@ impl Data {
         for sensor in &sensors {
             let [channels, height, width] = sensor.grid.shape();
             let wanted = model.variables.len();
-            ensure!(channels == wanted, "{}: {channels} channels, the model has {wanted}", sensor.id);
+            ensure!(
+                channels == wanted,
+                "{}: {channels} channels, the model has {wanted}",
+                sensor.id
+            );
             model.check_size(height, width).with_context(|| sensor.id.to_string())?;
             ensure!(
                 config.crop == 0 || model.boundary == physicnet_operators::layers::Boundary::Open,
@@ -62,7 +66,9 @@ impl Data {
         data.list(config, model);
         if data.training.is_empty() {
             let (history, horizon) = (model.history, model.horizon);
-            bail!("data: no window of {history} + {horizon} consecutive frames in the training part");
+            bail!(
+                "data: no window of {history} + {horizon} consecutive frames in the training part"
+            );
         }
         data.fit(model)?;
         Ok(data)
@@ -142,7 +148,13 @@ impl Data {
     }
 
     /// Window `index` of step `step`: the same for the same seed, whoever asks.
-    pub(crate) fn training(&self, config: &TrainConfig, model: &ModelConfig, step: u64, index: usize) -> Result<Sample> {
+    pub(crate) fn training(
+        &self,
+        config: &TrainConfig,
+        model: &ModelConfig,
+        step: u64,
+        index: usize,
+    ) -> Result<Sample> {
         let mut random = Random::new(config.seed, &[step, index as u64]);
         let mut tried = 0;
         loop {
@@ -160,11 +172,16 @@ impl Data {
     }
 
     /// Every window of the validation part, thinned to `most`.
-    pub(crate) fn validation(&self, model: &ModelConfig, most: usize) -> impl Iterator<Item = Result<Sample>> {
+    pub(crate) fn validation(
+        &self,
+        model: &ModelConfig,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Sample>> {
         let every = self.validation.len().div_ceil(most.max(1)).max(1);
-        self.validation.iter().step_by(every).map(move |&place| {
-            self.planes(place, model)?.sample(model, false, self.name(place))
-        })
+        self.validation
+            .iter()
+            .step_by(every)
+            .map(move |&place| self.planes(place, model)?.sample(model, false, self.name(place)))
     }
 
     fn planes(&self, place: Place, model: &ModelConfig) -> Result<Planes> {
@@ -186,12 +203,7 @@ impl Data {
 /// Fills what the model leaves to its data.
 fn complete(model: &mut ModelConfig, sensor: &Sensor) -> Result<()> {
     if model.variables.is_empty() {
-        let of = |v: &physicnet_stream::Variable| VariableConfig {
-            name: v.name.clone(),
-            units: v.units.clone(),
-            transform: Transform::for_units(&v.units),
-        };
-        model.variables = sensor.grid.variables.iter().map(of).collect();
+        model.variables = sensor.grid.variables.iter().map(VariableConfig::for_variable).collect();
     }
     if model.cadence.is_none() {
         model.cadence = Some(sensor.cadence);

@@ -75,7 +75,8 @@ impl Loss {
             };
             Ok(((off * &weight)?.sum_all()? / f64::from(count))?)
         };
-        let mut parts: Vec<(&'static str, f64, Tensor)> = vec![("mean", 1.0, mean(&out.mean, error)?)];
+        let mut parts: Vec<(&'static str, f64, Tensor)> =
+            vec![("mean", 1.0, mean(&out.mean, error)?)];
         if physical > 0.0 {
             parts.push(("physical", physical, self.physical(&out.mean, sample, &weight, count)?));
         }
@@ -105,7 +106,13 @@ impl Loss {
     }
 
     /// Squared error in physical units over the expert's, on the first variable's transform.
-    fn physical(&self, field: &Tensor, sample: &Sample, weight: &Tensor, count: f32) -> Result<Tensor> {
+    fn physical(
+        &self,
+        field: &Tensor,
+        sample: &Sample,
+        weight: &Tensor,
+        count: f32,
+    ) -> Result<Tensor> {
         let Transform::LogRate { floor } = self.transform else {
             // An affine transform: squared error is the same up to scale.
             let off = ((field - &sample.target)?.sqr()? * weight)?;
@@ -125,7 +132,8 @@ impl Loss {
         let per_lead = |x: &Tensor| x.sum((0, 1, 2));
         let mut sum: Option<Tensor> = None;
         for &threshold in &self.thresholds {
-            let yes = (sample.target.ge(threshold)?.to_dtype(candle_core::DType::F32)? * &sample.weight)?;
+            let yes =
+                (sample.target.ge(threshold)?.to_dtype(candle_core::DType::F32)? * &sample.weight)?;
             let sure = candle_nn::ops::sigmoid(&((field - threshold)? / SOFTNESS)?)?;
             let sure = (sure * &sample.weight)?;
             let hits = (&sure * &yes)?;

@@ -135,8 +135,7 @@ impl<'a> Run<'a> {
         };
         let (leads, variance) = yardstick(config, &model, &data)?;
         let loss = Loss::new(&config.loss, &model, &leads, variance)?;
-        let run =
-            Self { config, model, data, map, net, optimiser, codes, best, seconds, loss };
+        let run = Self { config, model, data, map, net, optimiser, codes, best, seconds, loss };
         run.put(&run.optimiser.weights)?;
         Ok(run)
     }
@@ -414,8 +413,7 @@ fn on_threads<A: Sync, B: Send>(
         }
     };
     let mut all: Vec<(usize, Result<B>)> = std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..threads.min(items.len())).map(|_| scope.spawn(&take)).collect();
+        let handles: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(&take)).collect();
         let joined = handles.into_iter().map(|handle| match handle.join() {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -454,7 +452,8 @@ fn yardstick(config: &TrainConfig, model: &ModelConfig, data: &Data) -> Result<(
     for index in 0..24 {
         let sample = data.training(config, model, u64::MAX, index)?;
         let history = model.history;
-        let newest = sample.batch.frames.narrow(1, history - 1, 1)?.flatten_all()?.to_vec1::<f32>()?;
+        let newest =
+            sample.batch.frames.narrow(1, history - 1, 1)?.flatten_all()?.to_vec1::<f32>()?;
         let target = sample.target.flatten_all()?.to_vec1::<f32>()?;
         let weight = sample.weight.flatten_all()?.to_vec1::<f32>()?;
         let depth = model.horizon * channels;

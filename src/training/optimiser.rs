@@ -33,7 +33,13 @@ impl Optimiser {
         let zero = |values: &Named| {
             values.iter().map(|(k, v)| (k.clone(), vec![0.0; v.len()])).collect::<Named>()
         };
-        Self { step: 0, ema: weights.clone(), first: zero(&weights), second: zero(&weights), weights }
+        Self {
+            step: 0,
+            ema: weights.clone(),
+            first: zero(&weights),
+            second: zero(&weights),
+            weights,
+        }
     }
 
     /// One step down `gradients`, which are clipped to a norm first; weights without a gradient

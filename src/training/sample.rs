@@ -155,7 +155,10 @@ impl Planes {
         self.each(|plane, depth| {
             let rolled = (0..height * width).flat_map(|at| {
                 let (y, x) = ((at / width) as isize, (at % width) as isize);
-                let (y, x) = (Boundary::Periodic.index(y + s, height), Boundary::Periodic.index(x - s, width));
+                let (y, x) = (
+                    Boundary::Periodic.index(y + s, height),
+                    Boundary::Periodic.index(x - s, width),
+                );
                 plane[(y * width + x) * depth..][..depth].to_vec()
             });
             *plane = rolled.collect();
@@ -180,11 +183,13 @@ impl Planes {
             mask.extend(known);
         }
         let flow = extent.pad(&self.flow, 2);
-        let carried = cut.then(|| flow::displacements(&flow, rows, columns, leads, config.boundary));
+        let carried =
+            cut.then(|| flow::displacements(&flow, rows, columns, leads, config.boundary));
         let depth = leads * channels;
         let mut target = vec![0.0; rows * columns * depth];
         let mut weight = target.clone();
-        for (pixel, (y, x)) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))).enumerate() {
+        for (pixel, (y, x)) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))).enumerate()
+        {
             if y >= height || x >= width {
                 continue;
             }

@@ -1,2 +1,315 @@
+//! What training promises: the same weights for the same seed, whatever interrupts or helps it.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
+use physicnet_operators::cropping::Transform;
+use physicnet_operators::experts::between;
+use physicnet_operators::layers::Boundary;
+use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, VariableConfig};
+use physicnet_stream::{Axis, Frame, Grid, Stop, Variable};
+
+use super::loss::Loss;
+use super::optimiser::{Named, Optimiser, rate_at};
+use super::random::Random;
+use super::sample::{Planes, Sample};
+use super::*;
+
+const SIDE: usize = 16;
+
+fn frames(count: usize, hole: bool) -> Vec<Frame> {
+    let frame = |step: usize| {
+        let value = |at: usize| {
+            let (y, x) = ((at / SIDE) as f32, (at % SIDE) as f32);
+            let (y, x) = (y - 0.5 * step as f32, x - step as f32);
+            let turn = std::f32::consts::TAU / SIDE as f32;
+            (turn * x).sin() + 0.5 * (turn * (2.0 * y + x)).cos()
+        };
+        let mut data: Vec<f32> = (0..SIDE * SIDE).map(value).collect();
+        if hole {
+            data[5] = f32::NAN;
+        }
+        let (offset, valid_time) = (step as u64, step as i64 * 60_000_000_000);
+        Frame { sensor: "a".into(), valid_time, offset, shape: [1, SIDE, SIDE], data }
+    };
+    (0..count).map(frame).collect()
+}
+
+fn archive(folder: &Path, frames: &[Frame]) -> PathBuf {
+    let grid = Grid {
+        variables: vec![Variable { name: "u".into(), units: "m s-1".into() }],
+        y: Axis::index("y", SIDE),
+        x: Axis::index("x", SIDE),
+    };
+    let path = folder.join("a.zarr");
+    let mut writer = ArchiveWriter::create(&path, &grid, None, serde_json::Map::new()).unwrap();
+    frames.iter().for_each(|frame| writer.append(0, frame).unwrap());
+    writer.finish().unwrap();
+    path
+}
+
+fn small() -> ModelConfig {
+    ModelConfig {
+        history: 3,
+        horizon: 2,
+        boundary: Boundary::Periodic,
+        hidden: 16,
+        latent: 4,
+        skip: 8,
+        decoder: 8,
+        codes: 16,
+        sharp: true,
+        ..ModelConfig::default()
+    }
+}
+
+fn config(folder: &Path, frames: &[Frame], out: &str) -> TrainConfig {
+    let path = folder.join("a.zarr");
+    let path = if path.exists() { path } else { archive(folder, frames) };
+    TrainConfig {
+        data: vec![ZarrSource::new(path)],
+        out: folder.join(out),
+        model: small(),
+        split: Split { by: By::Time, train: 0.7, validation: 0.3 },
+        crop: 0,
+        min_measured: 0.5,
+        augment: Augment { noise: 0.1, ..Augment::default() },
+        loss: LossConfig { thresholds: vec![0.5], ..LossConfig::default() },
+        batch: 3,
+        steps: 6,
+        minutes: None,
+        learning_rate: 3e-3,
+        warm_up: 0.05,
+        weight_decay: 1e-4,
+        clip: 1.0,
+        ema: 0.9,
+        seed: 7,
+        threads: 1,
+        validate_every: 3,
+        validate_windows: 4,
+        init_from: None,
+        resume: false,
+    }
+}
+
+fn run(config: &TrainConfig) -> Summary {
+    train(config, &Stop::default(), &mut |_| ()).unwrap()
+}
+
+fn bytes(config: &TrainConfig, name: &str) -> Vec<u8> {
+    let path = config.out.join(name);
+    let checkpoint = Checkpoint::load(&path).unwrap();
+    let values = checkpoint.weights.values();
+    let all = values.flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    all.flat_map(|v| v.to_bits().to_le_bytes()).collect()
+}
+
 #[test]
-fn nothing() {}
+fn neither_threads_nor_interruptions_change_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = frames(40, true);
+    let whole = config(folder.path(), &frames, "whole");
+    let summary = run(&whole);
+    assert_eq!((summary.steps, summary.stopped), (6, false));
+    assert!(summary.best.is_some());
+
+    let threads = TrainConfig { threads: 4, ..config(folder.path(), &frames, "threads") };
+    run(&threads);
+    assert!(bytes(&threads, "last.safetensors") == bytes(&whole, "last.safetensors"));
+
+    let mut parts = config(folder.path(), &frames, "parts");
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let told = train(&parts, &stop, &mut |told| {
+        if told.step == 2 {
+            asked.stop();
+        }
+    });
+    assert!(told.unwrap().stopped);
+    parts.resume = true;
+    let stopped = run(&parts);
+    assert_eq!(stopped.steps, 6);
+    for name in ["last.safetensors", "best.safetensors"] {
+        assert!(bytes(&parts, name) == bytes(&whole, name), "{name}");
+    }
+    let other = TrainConfig { seed: 8, ..parts.clone() };
+    let error = train(&other, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("belongs to another training file"), "{error}");
+}
+
+#[test]
+fn a_translation_is_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(40, false), "learnt");
+    config.model.expert = physicnet_operators::model::Expert::Persistence;
+    config.augment = Augment::default();
+    (config.steps, config.validate_every) = (60, 60);
+    let mut scores = BTreeMap::new();
+    let mut keep = |told: &Told| scores.extend(told.validation.clone().into_iter().flatten());
+    train(&config, &Stop::default(), &mut keep).unwrap();
+    assert!(scores["mse_mean"] < 0.5 * scores["mse_expert"], "{scores:?}");
+    let csv = std::fs::read_to_string(config.out.join("metrics.csv")).unwrap();
+    assert!(
+        csv.lines().any(|line| line.starts_with("60,") && line.contains("validation_mse_mean"))
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(40, false), "wild");
+    config.learning_rate = 1e30;
+    let error = train(&config, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("step ") && error.contains("a from 1970-01-01T"), "{error}");
+    assert!(error.contains("learning_rate"), "{error}");
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = config(folder.path(), &frames(40, false), "bad");
+    let refused = |change: &dyn Fn(&mut TrainConfig)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        format!("{:#}", train(&bad, &Stop::default(), &mut |_| ()).unwrap_err())
+    };
+    assert!(refused(&|c| c.data.clear()).starts_with("data"));
+    assert!(refused(&|c| c.split.train = 0.9).starts_with("split"));
+    assert!(refused(&|c| c.crop = 6).starts_with("crop"));
+    assert!(refused(&|c| c.crop = 8).starts_with("crop"));
+    assert!(refused(&|c| c.model.horizon = 100).contains("no window of 3 + 100"));
+    assert!(refused(&|c| c.data[0].path = "absent.zarr".into()).contains("absent.zarr"));
+    assert!(refused(&|c| c.init_from = Some("absent".into())).contains("absent"));
+}
+
+fn model() -> ModelConfig {
+    let variable = VariableConfig {
+        name: "u".into(),
+        units: String::new(),
+        transform: Transform::Identity,
+        keep: Vec::new(),
+    };
+    ModelConfig { variables: vec![variable], ..small() }
+}
+
+#[test]
+fn symmetries_move_frames_and_flow_together() {
+    let model = model();
+    let changes: [(&str, fn(&mut Planes)); 4] = [
+        ("flip x", Planes::flip_x),
+        ("flip y", Planes::flip_y),
+        ("transpose", Planes::transpose),
+        ("roll", |planes| planes.roll(5)),
+    ];
+    for (name, change) in changes {
+        let mut planes = Planes::new(&frames(5, false), &model);
+        change(&mut planes);
+        let [newest, previous] = [2, 1].map(|t| planes.frames[t].clone());
+        let again =
+            between(&newest, &previous, SIDE, SIDE, &Transform::Identity, Boundary::Periodic);
+        let off = planes.flow.iter().zip(&again).map(|(a, b)| (a - b).abs()).sum::<f32>();
+        let moved = again.iter().map(|v| v.abs()).sum::<f32>();
+        assert!(moved > 100.0 && off < 0.25 * moved, "{name}: {off} of {moved}");
+    }
+}
+
+/// One pixel row with its outputs set by hand.
+fn outputs(values: Vec<f32>) -> Outputs {
+    let field = Tensor::from_vec(values, (1, 1, 4, 1), &Device::Cpu).unwrap();
+    Outputs {
+        mean: field.clone(),
+        global: None,
+        sharp: Some(field.clone()),
+        warped: field.clone(),
+        chosen: field,
+        correction: None,
+        commitment: None,
+        latent: None,
+    }
+}
+
+fn sample(target: Vec<f32>, weight: Vec<f32>) -> Sample {
+    let field = |v: Vec<f32>| Tensor::from_vec(v, (1, 1, 4, 1), &Device::Cpu).unwrap();
+    let window = Planes::new(&frames(5, false), &model()).sample(&model(), false, String::new());
+    Sample { target: field(target), weight: field(weight), ..window.unwrap() }
+}
+
+#[test]
+fn the_loss_counts_what_was_measured() {
+    let model = ModelConfig { horizon: 1, ..model() };
+    let settings = LossConfig { thresholds: vec![0.5], ..LossConfig::default() };
+    let loss = Loss::new(&settings, &model, &[1.0], 1.0).unwrap();
+    let values = vec![1.0, 0.0, 0.9, 50.0];
+    let sample = sample(vec![0.5, 0.0, 1.0, 0.0], vec![1.0, 1.0, 1.0, 0.0]);
+    let told = loss.of(&outputs(values.clone()), &sample).unwrap();
+    let parts: BTreeMap<_, _> = told.parts.into_iter().collect();
+    assert!((parts["mean"] - 0.6 / 3.0).abs() < 1e-6);
+    let sure = |v: f32| 1.0 / (1.0 + (-(f64::from(v) - 0.5) / 0.2).exp());
+    let [a, b, c] = [values[0], values[1], values[2]].map(sure);
+    let (hits, either) = (a + c, a + 1.0 - a + b + c + 1.0 - c);
+    let expected = 1.0 - (hits + 1.0) / (either + 1.0);
+    assert!((parts["csi"] - expected).abs() < 1e-5, "{} {expected}", parts["csi"]);
+
+    let var = candle_core::Var::from_vec(values.clone(), (1, 1, 4, 1), &Device::Cpu).unwrap();
+    let slope = loss.soft_csi(var.as_tensor(), &sample).unwrap().backward().unwrap();
+    let slope: Vec<f32> = slope.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    for at in 0..4 {
+        let moved = |step: f32| {
+            let mut values = values.clone();
+            values[at] += step;
+            let field = Tensor::from_vec(values, (1, 1, 4, 1), &Device::Cpu).unwrap();
+            loss.soft_csi(&field, &sample).unwrap().to_scalar::<f32>().unwrap()
+        };
+        let difference = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+        assert!((slope[at] - difference).abs() < 1e-3, "{at}: {} {difference}", slope[at]);
+    }
+    assert_eq!(slope[3], 0.0);
+}
+
+#[test]
+fn the_optimiser_is_its_definition() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = config(folder.path(), &frames(6, false), "adam");
+    (settings.clip, settings.weight_decay, settings.ema) = (1e9, 0.1, 0.5);
+    let mut optimiser = Optimiser::new(Named::from([("w".into(), vec![1.0, -2.0])]));
+    let (mut w, mut m, mut v, mut average) = ([1.0, -2.0_f64], [0.0; 2], [0.0; 2], [1.0, -2.0]);
+    for step in 1..=5 {
+        let gradient = [0.3 * f64::from(step), -1.0];
+        let given = Named::from([("w".into(), gradient.map(|g| g as f32).to_vec())]);
+        optimiser.descend(&given, 0.01, &settings);
+        let keep = 0.5_f64.min((1.0 + f64::from(step)) / (10.0 + f64::from(step)));
+        for i in 0..2 {
+            m[i] = 0.9 * m[i] + 0.1 * gradient[i];
+            v[i] = 0.98 * v[i] + 0.02 * gradient[i] * gradient[i];
+            let (mh, vh) = (m[i] / (1.0 - 0.9_f64.powi(step)), v[i] / (1.0 - 0.98_f64.powi(step)));
+            w[i] = w[i] * (1.0 - 0.01 * 0.1) - 0.01 * mh / (vh.sqrt() + 1e-8);
+            average[i] = keep * average[i] + (1.0 - keep) * w[i];
+        }
+    }
+    for i in 0..2 {
+        assert!((f64::from(optimiser.weights["w"][i]) - w[i]).abs() < 1e-5);
+        assert!((f64::from(optimiser.ema["w"][i]) - average[i]).abs() < 1e-5);
+    }
+    settings.clip = 1.0;
+    let mut clipped = Optimiser::new(Named::from([("w".into(), vec![0.0])]));
+    assert_eq!(clipped.descend(&Named::from([("w".into(), vec![30.0])]), 0.0, &settings), 30.0);
+    assert!((clipped.first["w"][0] - 0.1).abs() < 1e-6);
+
+    (settings.learning_rate, settings.warm_up) = (1.0, 0.1);
+    let rates = [0.05, 0.1, 0.55, 1.0].map(|done| rate_at(done, &settings));
+    for (rate, expected) in rates.into_iter().zip([0.5, 1.0, 0.5, 0.0]) {
+        assert!((rate - expected).abs() < 1e-9, "{rates:?}");
+    }
+}
+
+#[test]
+fn draws_are_spread() {
+    let mut random = Random::new(1, &[2, 3]);
+    let draws: Vec<f64> = (0..4000).map(|_| random.normal()).collect();
+    let mean = draws.iter().sum::<f64>() / 4000.0;
+    let variance = draws.iter().map(|d| d * d).sum::<f64>() / 4000.0 - mean * mean;
+    assert!(mean.abs() < 0.06 && (variance - 1.0).abs() < 0.1, "{mean} {variance}");
+    let again: Vec<usize> = (0..5).map(|_| Random::new(1, &[2, 3]).below(1000)).collect();
+    assert!(again.iter().all(|d| *d == again[0]));
+}

@@ -1,0 +1,121 @@
+//! Every kind of sink, behind one door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use physicnet_stream::{Catalogue, Forecast, Pace, Reject, Result, SensorId};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
+use timely::dataflow::operators::vec::Map;
+
+use crate::rejects::{self, RejectsConfig};
+use crate::zarr::{self, Progress, ZarrSink};
+
+/// A sink as a job file says it: `type` and the settings of that type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SinkConfig {
+    /// A Zarr store for each sensor.
+    Zarr(ZarrSink),
+}
+
+impl SinkConfig {
+    /// Checks the settings against the sensors of the job.
+    ///
+    /// # Errors
+    /// When they do not suit one another, or what is there is not a forecast store.
+    pub fn open(&self, catalogue: &Catalogue) -> Result<Sink> {
+        let sink = match self {
+            Self::Zarr(config) => Sink::Zarr(config.clone()),
+        };
+        sink.progress(catalogue).map(|_| sink)
+    }
+
+    /// The products that it wants beside the served one.
+    pub fn products(&self) -> &[String] {
+        match self {
+            Self::Zarr(config) => &config.products,
+        }
+    }
+}
+
+/// A function that is shown every forecast.
+pub type Call = Arc<dyn Fn(&Forecast) + Send + Sync>;
+
+/// A sink that is ready.
+#[derive(Clone)]
+pub enum Sink {
+    /// A Zarr store for each sensor.
+    Zarr(ZarrSink),
+    /// The program itself: called for every forecast, on the worker that made it.
+    Call(Call),
+}
+
+impl Sink {
+    /// How far the forecasts of each sensor are durable; absent where there are none.
+    ///
+    /// # Errors
+    /// When the settings do not suit the sensors, or what is there is not a forecast store.
+    pub fn progress(&self, catalogue: &Catalogue) -> Result<BTreeMap<SensorId, Progress>> {
+        match self {
+            Self::Zarr(config) => zarr::progress(config, catalogue),
+            Self::Call(_) => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Writes forecasts; the frontier of what it returns is what is durable.
+    pub fn write<'scope>(
+        &self,
+        forecasts: StreamVec<'scope, u64, Forecast>,
+        catalogue: &Catalogue,
+        pace: Pace,
+    ) -> StreamVec<'scope, u64, ()> {
+        match self {
+            Self::Zarr(config) => {
+                let failure = pace.failure.clone();
+                let done = zarr::sink(forecasts.clone(), config, catalogue, pace.failure);
+                done.unwrap_or_else(|error| {
+                    // Opening checks the same: this is for sinks put together by a program.
+                    failure.report(error);
+                    forecasts.flat_map(|_| None)
+                })
+            }
+            Self::Call(call) => {
+                let call = Arc::clone(call);
+                forecasts.flat_map(move |forecast| {
+                    call(&forecast);
+                    None
+                })
+            }
+        }
+    }
+}
+
+/// Where frames go that were not used.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RejectsSink {
+    /// They are counted and logged, no more.
+    #[default]
+    Log,
+    /// A directory keeps them, with the units that the catalogue knows.
+    Directory(RejectsConfig, Catalogue),
+}
+
+impl RejectsSink {
+    /// Keeps rejected frames; the frontier of what it returns is what is durable.
+    pub fn write<'scope>(
+        &self,
+        rejected: StreamVec<'scope, u64, Reject>,
+        pace: Pace,
+    ) -> StreamVec<'scope, u64, ()> {
+        match self {
+            Self::Log => rejected.flat_map(|reject| {
+                tracing::warn!("{reject}");
+                None
+            }),
+            Self::Directory(config, catalogue) => {
+                rejects::sink(rejected, config, catalogue, pace.failure)
+            }
+        }
+    }
+}

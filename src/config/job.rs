@@ -1,0 +1,381 @@
+//! What a job file says, and how it becomes the parts of a dataflow.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
+use physicnet_connectors::rejects::RejectsConfig;
+use physicnet_connectors::{RejectsSink, Sink, SinkConfig, Source, SourceConfig};
+use physicnet_operators::admission::AdmissionConfig;
+use physicnet_operators::fusion::FuseConfig;
+use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
+use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
+use physicnet_stream::{Catalogue, Sensor, SensorId};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Cluster, Counts, Parts};
+
+/// A job: sources, a model, sinks, and what happens between them.
+///
+/// ```yaml
+/// sources:
+///   - {type: zarr, path: radar.zarr, variables: [precip_rate]}
+/// model: {checkpoint: radar.safetensors}
+/// sinks:
+///   - {type: zarr, path: "forecasts/{sensor}.zarr"}
+/// workers: 2
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Its name in logs.
+    #[serde(default = "name")]
+    pub name: String,
+    /// Where frames come from.
+    pub sources: Vec<SourceConfig>,
+    /// What forecasts them.
+    #[serde(default)]
+    pub model: ModelSection,
+    /// Which frames are used, and what stands in for missing ones.
+    #[serde(default)]
+    pub admission: AdmissionConfig,
+    /// Where forecasts go.
+    #[serde(default)]
+    pub sinks: Vec<SinkConfig>,
+    /// Where unused frames go; absent, they are logged alone.
+    #[serde(default)]
+    pub rejects: Option<RejectsConfig>,
+    /// What is verified while the job runs; absent, nothing.
+    #[serde(default)]
+    pub scoring: Option<ScoringSection>,
+    /// Worker threads of each process.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// `host:port` of every process, in order; empty for a single one.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Which of the hosts this process is, counted from 0.
+    #[serde(default)]
+    pub process: usize,
+    /// How many epochs may be open at once: a bound of the memory, and of the largest batch.
+    #[serde(default = "in_flight")]
+    pub in_flight: u64,
+    /// The most windows that are computed as one batch.
+    #[serde(default = "batch")]
+    pub batch: usize,
+}
+
+/// The network of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// The file that `physicnet train` left.
+    pub checkpoint: Option<PathBuf>,
+    /// Without a checkpoint: an untrained model, whose forecast is its expert's.
+    pub untrained: Option<ModelConfig>,
+    /// Which head is served, if not the one that the checkpoint says.
+    pub serve: Option<Serve>,
+}
+
+/// What is verified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoringSection {
+    /// What is forecast and scored beside the served product: `mean`, `sharp`, `persistence`,
+    /// `advection`, `trend`. Heads that the model lacks are left out.
+    pub products: Vec<String>,
+    /// CSI, POD and FAR are taken above these, in the units of the data; absent, at 0.1, 1 and
+    /// 5 for rain in mm/h and not at all for anything else.
+    pub thresholds: Option<Vec<f64>>,
+    /// Whether structural similarity is taken; it costs more than all other scores together.
+    pub ssim: bool,
+    /// The least and the largest value of the data, for the SSIM of anything but rain.
+    pub data_range: Option<[f64; 2]>,
+    /// The fractions skill score; absent, at 1 mm/h over 10 pixels for rain alone.
+    pub fss: Option<Fss>,
+}
+
+impl Default for ScoringSection {
+    fn default() -> Self {
+        let products = ["persistence", "advection"].map(String::from).into();
+        Self { products, thresholds: None, ssim: false, data_range: None, fss: None }
+    }
+}
+
+fn name() -> String {
+    "physicnet".to_owned()
+}
+
+fn one() -> usize {
+    1
+}
+
+fn in_flight() -> u64 {
+    8
+}
+
+fn batch() -> usize {
+    8
+}
+
+impl ScoringSection {
+    /// What is scored of a variable in `units`.
+    pub fn metrics(&self, units: &str) -> Metrics {
+        let usual = Metrics::usual(units);
+        let linear =
+            |[minimum, maximum]: [f64; 2]| Scale::Linear { minimum, range: maximum - minimum };
+        Metrics {
+            thresholds: self.thresholds.clone().unwrap_or(usual.thresholds),
+            ssim: if self.ssim { usual.ssim.or(self.data_range.map(linear)) } else { None },
+            fss: self.fss.or(usual.fss),
+        }
+    }
+}
+
+impl Job {
+    /// Checks what can be checked without opening anything.
+    ///
+    /// # Errors
+    /// Names the key that does not fit and what would.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!self.sources.is_empty(), "sources: name at least one");
+        ensure!(self.workers > 0, "workers: 0; at least 1 is needed");
+        ensure!(self.batch > 0, "batch: 0; at least 1 is needed");
+        ensure!(self.in_flight > 0, "in_flight: 0; at least 1 is needed");
+        let processes = self.hosts.len().max(1);
+        ensure!(
+            self.process < processes,
+            "process: {} of {processes} hosts; they are counted from 0",
+            self.process
+        );
+        ensure!(
+            self.model.checkpoint.is_some() != self.model.untrained.is_some(),
+            "model: give either `checkpoint` (a file) or `untrained` (a model without weights, \
+             e.g. {{history: 4, horizon: 12, expert: advection}})"
+        );
+        if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
+            ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
+        }
+        Ok(())
+    }
+
+    /// How many workers there are, and where.
+    pub fn cluster(&self) -> Cluster {
+        Cluster { workers: self.workers, hosts: self.hosts.clone(), process: self.process }
+    }
+
+    /// The network that the model section names, for these `sensors`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a checkpoint, or there is no sensor to ask.
+    pub fn checkpoint(&self, sensors: &[Arc<Sensor>]) -> Result<Checkpoint> {
+        let mut checkpoint = match (&self.model.checkpoint, &self.model.untrained) {
+            (Some(path), _) => Checkpoint::load(path)?,
+            (None, Some(config)) => {
+                let mut config = config.clone();
+                if let (true, Some(sensor)) = (config.variables.is_empty(), sensors.first()) {
+                    let variables = sensor.grid.variables.iter();
+                    config.variables = variables.map(VariableConfig::for_variable).collect();
+                }
+                Checkpoint::untrained(&config)?
+            }
+            (None, None) => bail!("model.checkpoint: name a file"),
+        };
+        if let Some(serve) = self.model.serve {
+            checkpoint.config.serve = serve;
+            checkpoint.config.check()?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens everything that the job names.
+    ///
+    /// # Errors
+    /// When something cannot be opened, or the sensors, the model and the sinks do not suit one
+    /// another.
+    pub fn open(&self) -> Result<Parts> {
+        self.check()?;
+        let sources = self.sources()?;
+        let sensors = sensors(&sources)?;
+        let checkpoint = self.checkpoint(&sensors)?;
+        self.assemble(sources, checkpoint)
+    }
+
+    /// Opens the sources.
+    ///
+    /// # Errors
+    /// When one cannot be opened, naming it.
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        let open = |(i, source): (usize, &SourceConfig)| {
+            source.open().with_context(|| format!("sources[{i}]"))
+        };
+        self.sources.iter().enumerate().map(open).collect()
+    }
+
+    /// The parts of the job around opened `sources` and a `checkpoint`.
+    ///
+    /// # Errors
+    /// As [`open`](Job::open).
+    pub fn assemble(&self, sources: Vec<Source>, checkpoint: Checkpoint) -> Result<Parts> {
+        let catalogue = catalogue(&sources)?;
+        for sensor in catalogue.values() {
+            fits(&checkpoint.config, sensor)?;
+        }
+        let open = |(i, sink): (usize, &SinkConfig)| {
+            sink.open(&catalogue).with_context(|| format!("sinks[{i}]"))
+        };
+        let sinks = self.sinks.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        let mut products: Vec<String> =
+            self.sinks.iter().flat_map(|sink| sink.products().to_vec()).collect();
+        products.extend(self.scoring.iter().flat_map(|scoring| scoring.products.clone()));
+        products.sort();
+        products.dedup();
+        let rejects = self
+            .rejects
+            .as_ref()
+            .map(|config| RejectsSink::Directory(config.clone(), catalogue.clone()));
+        let scoring = self.scoring.as_ref().map(|section| ScoringConfig {
+            channels: checkpoint
+                .config
+                .variables
+                .iter()
+                .map(|v| section.metrics(&v.units))
+                .collect(),
+            ..ScoringConfig::default()
+        });
+        Ok(Parts {
+            resume: resume(&sinks, &catalogue)?,
+            sources,
+            admission: self.admission.clone(),
+            fuse: FuseConfig { model: Arc::clone(&checkpoint.id), products },
+            checkpoint,
+            device: Device::Cpu,
+            batch: self.batch,
+            in_flight: self.in_flight,
+            sinks,
+            rejects: rejects.unwrap_or_default(),
+            scoring,
+            totals: Totals::default(),
+            counts: Counts::default(),
+            catalogue,
+        })
+    }
+}
+
+/// Every sensor of the sources, in their order.
+fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
+    let lists = sources.iter().map(|source| Ok(source.sensors()?));
+    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn catalogue(sources: &[Source]) -> Result<Catalogue> {
+    let mut catalogue = Catalogue::new();
+    for sensor in sensors(sources)? {
+        let id = sensor.id.clone();
+        ensure!(
+            catalogue.insert(id.clone(), sensor).is_none(),
+            "sources: two sensors are called {id}; give one source another `sensor` or `name`"
+        );
+    }
+    ensure!(!catalogue.is_empty(), "sources: they have no sensors");
+    Ok(catalogue)
+}
+
+/// Whether the model can take the frames of the sensor.
+fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
+    let expected: Vec<&str> = model.variables.iter().map(|v| v.name.as_str()).collect();
+    let found: Vec<&str> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
+    ensure!(
+        expected == found,
+        "sensor {}: it measures {found:?} and the model was made for {expected:?}; \
+         choose them by the source's `variables`",
+        sensor.id
+    );
+    let [_, height, width] = sensor.grid.shape();
+    model.check_size(height, width).with_context(|| format!("sensor {}", sensor.id))?;
+    if let Some(cadence) = model.cadence.filter(|cadence| *cadence != sensor.cadence) {
+        tracing::warn!(
+            sensor = %sensor.id,
+            "the model was trained at a cadence of {} s; this sensor has {} s",
+            cadence.nanoseconds() as f64 / 1e9,
+            sensor.cadence.nanoseconds() as f64 / 1e9,
+        );
+    }
+    Ok(())
+}
+
+/// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
+fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<BTreeMap<SensorId, u64>> {
+    let mut least: Option<BTreeMap<SensorId, u64>> = None;
+    for sink in sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_))) {
+        let progress = sink.progress(catalogue)?;
+        let offsets = catalogue.keys().map(|sensor| {
+            (sensor.clone(), progress.get(sensor).map_or(0, |progress| progress.replay_from))
+        });
+        least = Some(match least {
+            None => offsets.collect(),
+            Some(least) => offsets
+                .map(|(sensor, offset)| (sensor.clone(), offset.min(least[&sensor])))
+                .collect(),
+        });
+    }
+    Ok(least.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, parse};
+
+    #[test]
+    fn a_job_is_short_and_typos_are_refused() {
+        let text = "sources: [{type: zarr, path: a.zarr}]\nmodel: {checkpoint: m.safetensors}\n";
+        let job: Job = parse(text, false).unwrap();
+        job.check().unwrap();
+        assert_eq!((job.workers, job.sinks.len()), (1, 0));
+        for (bad, expected) in [
+            ("wrokers: 2", "wrokers: unknown field"),
+            ("admission: {gap: leap}", "admission.gap: unknown variant"),
+            ("sinks: [{type: kafka}]", "sinks[0]"),
+            ("sinks: [{type: zarr, path: a, prodcuts: []}]", "sinks[0]"),
+        ] {
+            let error = parse::<Job>(&format!("{text}{bad}"), false).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        for (bad, expected) in [
+            ("workers: 0", "workers"),
+            ("process: 1", "process"),
+            ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
+        ] {
+            let job: Job = parse(&format!("{text}{bad}"), false).unwrap();
+            let error = job.check().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_shipped_config_loads() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut folders = vec![root];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let kind = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !matches!(&*kind, "yaml" | "yml" | "toml") {
+                    continue;
+                } else if stem.contains("train") {
+                    load::<crate::training::TrainConfig>(&path).unwrap();
+                } else if stem.contains("simulate") {
+                    load::<physicnet_connectors::synthetic::SyntheticSource>(&path).unwrap();
+                } else {
+                    load::<Job>(&path).unwrap().check().unwrap();
+                }
+            }
+        }
+    }
+}

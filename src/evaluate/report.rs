@@ -1,0 +1,187 @@
+//! What an evaluation found, as data: the JSON that it leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use differential_dataflow::difference::Semigroup;
+use physicnet_operators::scoring::{Key, Metrics, Scores, Sums};
+use serde_json::{Map, Value, json};
+
+/// The scores of one lead: `csi_0.1` and its like carry their threshold; NaN where undefined.
+pub type Lead = BTreeMap<String, f64>;
+
+/// What was found for one variable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VariableReport {
+    /// Its name in the data.
+    pub name: String,
+    /// Its unit.
+    pub units: String,
+    /// What was scored.
+    pub metrics: Metrics,
+    /// Per product, the scores of leads 1, 2, ... pooled over the sensors; empty where nothing
+    /// was verified.
+    pub products: BTreeMap<String, Vec<Lead>>,
+}
+
+/// Everything that an evaluation found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The hash of the checkpoint; `none` for experts alone.
+    pub model: String,
+    /// The sensors that were scored.
+    pub sensors: BTreeSet<String>,
+    /// One per channel.
+    pub variables: Vec<VariableReport>,
+}
+
+/// The order in which people look for products; what is not named comes after, by name.
+const ORDER: [&str; 6] = ["physicnet", "mean", "sharp", "advection", "persistence", "trend"];
+
+impl Report {
+    /// The report on `totals`, whose channels are `variables`: name, unit and what was scored.
+    pub fn new(
+        model: &str,
+        totals: &BTreeMap<Key, Sums>,
+        variables: &[(String, String, Metrics)],
+    ) -> Self {
+        let mut pooled = BTreeMap::<(u32, &str, u32), Sums>::new();
+        for (key, sums) in totals {
+            let at = (key.channel, &*key.product, key.lead);
+            pooled.entry(at).or_default().plus_equals(sums);
+        }
+        let of_channel = |channel: usize, metrics: &Metrics| {
+            let mut products = BTreeMap::<String, Vec<Lead>>::new();
+            for (&(at, product, lead), sums) in &pooled {
+                if at as usize == channel {
+                    let leads = products.entry(product.to_owned()).or_default();
+                    leads.resize((lead as usize).max(leads.len()), Lead::new());
+                    leads[lead as usize - 1] = row(sums, metrics);
+                }
+            }
+            products
+        };
+        let variables =
+            variables.iter().enumerate().map(|(channel, (name, units, metrics))| VariableReport {
+                name: name.clone(),
+                units: units.clone(),
+                metrics: metrics.clone(),
+                products: of_channel(channel, metrics),
+            });
+        Self {
+            model: model.to_owned(),
+            sensors: totals.keys().map(|key| key.sensor.to_string()).collect(),
+            variables: variables.collect(),
+        }
+    }
+
+    /// The report as JSON:
+    ///
+    /// ```text
+    /// {"model": hash, "sensors": [name], "variables": [{"name", "units", "metrics",
+    ///   "products": {product: {"leads": [{"lead": 1, "mse": ..., "csi_0.1": ...}], "mean": {...}}}}]}
+    /// ```
+    ///
+    /// `mean` is every score averaged over the leads; an undefined score is `null`.
+    pub fn json(&self) -> Value {
+        let variables = self.variables.iter().map(|variable| {
+            let product = |leads: &Vec<Lead>| {
+                let rows = leads.iter().enumerate().map(|(i, lead)| {
+                    let mut row = object(lead);
+                    row.insert("lead".to_owned(), json!(i + 1));
+                    Value::Object(row)
+                });
+                json!({"leads": rows.collect::<Vec<_>>(), "mean": object(&mean(leads))})
+            };
+            let products: Map<String, Value> = variable
+                .products
+                .iter()
+                .map(|(name, leads)| (name.clone(), product(leads)))
+                .collect();
+            json!({
+                "name": variable.name,
+                "units": variable.units,
+                "metrics": variable.metrics,
+                "products": products,
+            })
+        });
+        json!({
+            "model": self.model,
+            "sensors": self.sensors,
+            "variables": variables.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl VariableReport {
+    /// The products in the order of the table.
+    pub fn ordered(&self) -> Vec<&str> {
+        let rank = |name: &str| ORDER.iter().position(|o| *o == name).unwrap_or(ORDER.len());
+        let mut names: Vec<&str> = self.products.keys().map(String::as_str).collect();
+        names.sort_by_key(|name| (rank(name), *name));
+        names
+    }
+
+    /// The average of a score over the leads of a product.
+    pub fn mean(&self, product: &str, score: &str) -> f64 {
+        let leads = self.products.get(product);
+        leads.and_then(|leads| mean(leads).get(score).copied()).unwrap_or(f64::NAN)
+    }
+
+    /// A score of a product at a lead, counted from 1.
+    pub fn score(&self, product: &str, lead: usize, score: &str) -> f64 {
+        let leads = self.products.get(product);
+        let lead = leads.and_then(|leads| leads.get(lead.wrapping_sub(1)));
+        lead.and_then(|lead| lead.get(score).copied()).unwrap_or(f64::NAN)
+    }
+
+    /// The longest lead of any product.
+    pub fn leads(&self) -> usize {
+        self.products.values().map(Vec::len).max().unwrap_or(0)
+    }
+}
+
+fn row(sums: &Sums, metrics: &Metrics) -> Lead {
+    let Scores { pairs, coverage, mse, rmse, mae, bias, corr, rel_l2, ssim, fss, categorical } =
+        Scores::from(sums);
+    let mut row: Lead = [
+        ("pairs", pairs as f64),
+        ("coverage", coverage),
+        ("mse", mse),
+        ("rmse", rmse),
+        ("mae", mae),
+        ("bias", bias),
+        ("corr", corr),
+        ("rel_l2", rel_l2),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if metrics.ssim.is_some() {
+        row.insert("ssim".to_owned(), ssim);
+    }
+    if metrics.fss.is_some() {
+        row.insert("fss".to_owned(), fss);
+    }
+    for (threshold, scores) in metrics.thresholds.iter().zip(categorical) {
+        row.insert(format!("csi_{threshold}"), scores.csi);
+        row.insert(format!("pod_{threshold}"), scores.pod);
+        row.insert(format!("far_{threshold}"), scores.far);
+        row.insert(format!("fbias_{threshold}"), scores.fbias);
+    }
+    row
+}
+
+/// Every score averaged over the leads where it is defined; pairs are summed.
+fn mean(leads: &[Lead]) -> Lead {
+    let names: BTreeSet<&String> = leads.iter().flat_map(Lead::keys).collect();
+    let average = |name: &String| {
+        let values = leads.iter().filter_map(|lead| lead.get(name)).filter(|v| v.is_finite());
+        let (sum, n) = values.fold((0.0, 0.0), |(sum, n), v| (sum + v, n + 1.0));
+        (name.clone(), if name == "pairs" { sum } else { sum / n })
+    };
+    names.into_iter().map(average).collect()
+}
+
+fn object(lead: &Lead) -> Map<String, Value> {
+    // Numbers that are not finite have no JSON: they become null.
+    lead.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+}

@@ -1,0 +1,126 @@
+//! Replays a period through the dataflow and scores what it forecast.
+
+use std::sync::{Arc, PoisonError};
+
+use anyhow::{Result, bail};
+use physicnet_connectors::{Source, SourceConfig};
+use physicnet_operators::scoring::Metrics;
+use physicnet_stream::{Stop, Time, format_time};
+
+use super::Report;
+use crate::config::{Job, ScoringSection};
+use crate::engine;
+
+/// Which forecasts are scored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Period {
+    /// The first reference time; absent, the first full window.
+    pub from: Option<Time>,
+    /// The valid time to stop reading before; absent, the end.
+    pub to: Option<Time>,
+    /// Of the reference times from `from` on, every how manieth; 0 is 1.
+    pub stride: u64,
+}
+
+/// Runs `job` over its sources' archives, without waiting at their end, and scores the served
+/// product, both heads, persistence, advection and the linear trend. Its sinks get the forecasts.
+///
+/// # Errors
+/// When the job does not fit together, a source never ends, or the run fails.
+pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
+    let mut job = job.clone();
+    let mut scoring = job.scoring.take().unwrap_or_default();
+    scoring.products =
+        ["mean", "sharp", "persistence", "advection", "trend"].map(String::from).into();
+    job.check()?;
+    let whole = job.sources()?;
+    let sensors: Vec<_> =
+        whole.iter().map(Source::sensors).collect::<Result<Vec<_>, _>>()?.concat();
+    let checkpoint = job.checkpoint(&sensors)?;
+    for source in &mut job.sources {
+        restrict(source, period, checkpoint.config.history, &sensors[0])?;
+    }
+    let variables = checkpoint.config.variables.clone();
+    let ranges = if scoring.ssim && scoring.data_range.is_none() {
+        let skewed = |i: usize| Metrics::usual(&variables[i].units).ssim.is_some();
+        if (0..variables.len()).all(skewed) { Vec::new() } else { data_ranges(&whole)? }
+    } else {
+        Vec::new()
+    };
+    let channels: Vec<Metrics> = (variables.iter().enumerate())
+        .map(|(i, variable)| {
+            let data_range = scoring.data_range.or(ranges.get(i).copied());
+            ScoringSection { data_range, ..scoring.clone() }.metrics(&variable.units)
+        })
+        .collect();
+    job.scoring = Some(scoring);
+    let mut parts = job.assemble(job.sources()?, checkpoint)?;
+    if let Some(config) = &mut parts.scoring {
+        config.channels.clone_from(&channels);
+        config.from = period.from;
+        config.stride = period.stride;
+    }
+    let (totals, model) = (Arc::clone(&parts.totals), Arc::clone(&parts.checkpoint.id));
+    engine::run(parts, &job.cluster(), stop)?;
+    let totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+    let variables: Vec<_> =
+        variables.into_iter().zip(channels).map(|(v, m)| (v.name, v.units, m)).collect();
+    Ok(Report::new(&model, &totals, &variables))
+}
+
+/// Narrows a source to what the period needs, with the frames of the first window before it.
+fn restrict(
+    source: &mut SourceConfig,
+    period: &Period,
+    history: usize,
+    sensor: &physicnet_stream::Sensor,
+) -> Result<()> {
+    match source {
+        SourceConfig::Zarr(zarr) => {
+            zarr.follow = false;
+            zarr.rate = None;
+            if let Some(from) = period.from {
+                let first = sensor.cadence.after(from, 1 - history as i64);
+                zarr.from = Some(format_time(first));
+            }
+            if let Some(to) = period.to {
+                zarr.to = Some(format_time(to));
+            }
+        }
+        SourceConfig::Synthetic(synthetic) => {
+            synthetic.rate = None;
+            if synthetic.frames.is_none() {
+                bail!("sources: simulated sensors never end; set `frames`");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The least and the largest value of every channel over all frames of the archives.
+///
+/// # Errors
+/// When a frame cannot be read, or a source is no archive.
+pub fn data_ranges(sources: &[Source]) -> Result<Vec<[f64; 2]>> {
+    let mut ranges: Vec<[f64; 2]> = Vec::new();
+    for source in sources {
+        let Source::Zarr(archive) = source else {
+            bail!("scoring.data_range: give it; simulated data has no archive to take it from");
+        };
+        for sensor in 0..archive.sensors().len() {
+            for frame in 0..archive.times(sensor).len() {
+                let frame = archive.read(sensor, frame)?;
+                let pixels = (frame.shape[1] * frame.shape[2]).max(1);
+                ranges.resize(frame.shape[0], [f64::INFINITY, f64::NEG_INFINITY]);
+                for ([lo, hi], field) in ranges.iter_mut().zip(frame.data.chunks(pixels)) {
+                    for &value in field.iter().filter(|v| v.is_finite()) {
+                        *lo = lo.min(value.into());
+                        *hi = hi.max(value.into());
+                    }
+                }
+            }
+        }
+    }
+    let span = |[lo, hi]: [f64; 2]| if lo < hi { [lo, hi] } else { [0.0, 1.0] };
+    Ok(ranges.into_iter().map(span).collect())
+}
