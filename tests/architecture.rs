@@ -1,0 +1,90 @@
+//! The invariants of ARCHITECTURE.md that a reader of manifests and imports can hold.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+fn uses(text: &str, name: &str) -> bool {
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        !line.starts_with("//") && line.contains(&format!("{name}::"))
+    })
+}
+
+#[test]
+fn crates_depend_downwards_only() {
+    for (name, forbidden) in [
+        ("stream", &["physicnet-operators", "physicnet-connectors"][..]),
+        ("operators", &["physicnet-connectors"]),
+        ("connectors", &["physicnet-operators"]),
+    ] {
+        let manifest = std::fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        for dependency in forbidden {
+            let named = manifest.lines().any(|line| line.starts_with(dependency));
+            assert!(!named, "{name} depends on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn each_library_has_its_rooms() {
+    let rooms: [(&str, &[&str]); 4] = [
+        ("zarrs", &["connectors/zarr"]),
+        ("rustfft", &["connectors/synthetic"]),
+        ("clap", &["src/cli.rs"]),
+        ("candle_core", &["operators", "src/training", "src/engine.rs", "src/config"]),
+    ];
+    for folder in ["stream", "operators", "connectors", "src"] {
+        for (path, text) in sources(folder) {
+            let place = path.strip_prefix(root()).unwrap();
+            for (library, allowed) in rooms {
+                let at_home = allowed.iter().any(|room| place.starts_with(room));
+                assert!(at_home || !uses(&text, library), "{} uses {library}", place.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn operators_do_not_look_outside() {
+    for (path, text) in sources("operators") {
+        if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let checkpoint = path.ends_with("model/checkpoint.rs");
+        for outside in ["std::time::Instant", "SystemTime", "std::net", "std::fs", "rand::"] {
+            let said = uses(&text, outside) || text.contains(&format!("use {outside}"));
+            // The checkpoint is a file; nothing else here is.
+            assert!(!said || checkpoint && outside == "std::fs", "{}: {outside}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_the_kernels() {
+    for folder in ["stream", "operators", "connectors", "src"] {
+        for (path, text) in sources(folder) {
+            let word = ["un", "safe {"].concat();
+            let kernel = path.starts_with(root().join("operators/layers"));
+            assert!(kernel || !text.contains(&word), "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Frames as they come in life: late, twice, corrected, missing, with a wrong clock.
+
+use physicnet_stream::Time;
+
+use crate::house::{MINUTE, bytes, checkpoint, frame, physicnet, run, store};
+
+/// Runs a job over one store of frames at these minutes (and phases), under a gap policy; the
+/// sorted reference minutes of its forecasts, and the reasons of its rejects by offset.
+fn told(minutes: &[(Time, f32)], admission: &str) -> (Vec<Time>, Vec<(String, String)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    let frames: Vec<_> = minutes
+        .iter()
+        .enumerate()
+        .map(|(k, &(minute, phase))| frame(k as u64, minute * MINUTE, phase))
+        .collect();
+    store(&folder.path().join("s.zarr"), &frames);
+    checkpoint(&folder.path().join("model.safetensors"));
+    let text = format!(
+        "sources: [{{type: zarr, path: '{at}/s.zarr', cadence: 60s}}]\n\
+         model: {{checkpoint: '{at}/model.safetensors'}}\n\
+         sinks: [{{type: zarr, path: '{at}/out.zarr', fsync: false}}]\n\
+         rejects: {{path: '{at}/rejects', fsync: false}}\nadmission: {admission}\n"
+    );
+    let job = folder.path().join("job.yaml");
+    std::fs::write(&job, text).unwrap();
+    run(&["run", job.to_str().unwrap()]);
+    let stored = physicnet_connectors::zarr::ZarrSink::new(format!("{at}/out.zarr"));
+    let source = physicnet_connectors::zarr::ZarrSource::new(format!("{at}/s.zarr"));
+    let archive = physicnet_connectors::zarr::Archive::open(&source).unwrap();
+    let catalogue =
+        archive.sensors().iter().map(|s| (s.id.clone(), std::sync::Arc::clone(s))).collect();
+    let progress = physicnet_connectors::zarr::progress(&stored, &catalogue).unwrap();
+    let last = progress.values().map(|p| p.written_until / MINUTE).collect::<Vec<_>>();
+    let mut rejects = Vec::new();
+    for (name, content) in bytes(&folder.path().join("rejects")) {
+        if name.extension().is_some_and(|extension| extension == "json") {
+            let said: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            let reason = said["reason"].as_str().or(said["reason"]["reason"].as_str());
+            let offset = name.file_stem().unwrap().to_string_lossy().into_owned();
+            rejects.push((offset, reason.unwrap_or_default().to_owned()));
+            let beside = folder.path().join("rejects").join(name.with_extension("npy"));
+            assert!(beside.exists(), "{}", beside.display());
+        }
+    }
+    // Count the forecasts by their chunks, one each.
+    let chunks = bytes(&folder.path().join("out.zarr/u/c")).len() as Time;
+    (last.into_iter().chain([chunks]).collect(), rejects)
+}
+
+#[test]
+fn bad_frames_go_to_the_rejects_and_the_job_goes_on() {
+    let minutes = [
+        (0, 0.0),
+        (1, 0.0),
+        (2, 0.0),
+        (1, 0.5), // 3: corrected
+        (3, 0.0),
+        (500_000, 0.0), // 5: a wrong clock
+        (4, 0.0),
+        (-5, 0.0), // 7: late
+        (5, 0.0),
+    ];
+    let (forecasts, rejects) = told(&minutes, "{}");
+    // References 2, 3, 4 and 5; the newest is 5.
+    assert_eq!(forecasts, [5, 4]);
+    let reasons: Vec<_> = rejects.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert_eq!(reasons, ["corrected", "absurd_time", "late"]);
+    let offsets: Vec<_> =
+        rejects.iter().map(|(offset, _)| offset.trim_start_matches('0')).collect();
+    assert_eq!(offsets, ["3", "5", "7"]);
+}
+
+#[test]
+fn an_exact_repeat_is_counted_and_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    let mut frames: Vec<_> = (0..5).map(|k| frame(k, k as Time * MINUTE, 0.0)).collect();
+    let mut again = frames[2].clone();
+    again.offset = 5;
+    frames.push(again);
+    store(&folder.path().join("s.zarr"), &frames);
+    let job = folder.path().join("job.yaml");
+    let text = format!(
+        "sources: [{{type: zarr, path: '{at}/s.zarr', cadence: 60s}}]\n\
+         model: {{untrained: {{history: 2, horizon: 1, quantization: none}}}}\n\
+         rejects: {{path: '{at}/rejects', fsync: false}}\n"
+    );
+    std::fs::write(&job, text).unwrap();
+    let output =
+        physicnet().env("RUST_LOG", "info").args(["run", job.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("\"duplicate\": 1"), "{said}");
+    assert!(bytes(&folder.path().join("rejects")).is_empty());
+}
+
+#[test]
+fn gaps_follow_their_policy() {
+    let gap = [0, 1, 2, 3, 6, 7, 8].map(|minute| (minute, 0.0));
+    // Filled: 2, 3, 6, 7, 8. Started anew after the gap: 2, 3, 8.
+    for (admission, expected) in [
+        ("{gap: hold}", [8, 5]),
+        ("{gap: interpolate}", [8, 5]),
+        ("{gap: skip}", [8, 3]),
+        ("{gap: hold, largest_gap: 1}", [8, 3]),
+    ] {
+        let (forecasts, rejects) = told(&gap, admission);
+        assert_eq!(forecasts, expected, "{admission}");
+        assert!(rejects.is_empty());
+    }
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.yaml");
+    for (text, expected) in [
+        ("sources: [{type: zarr, path: absent.zarr}]\nmodel: {untrained: {}}", "absent.zarr"),
+        ("sources: [{type: zarr, path: a.zarr}]\nmodel: {untrained: {histry: 3}}", "histry"),
+        ("sources: [{type: zarr, path: a.zarr}]", "checkpoint"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for command in ["run", "validate"] {
+            let output = physicnet().args([command, file.to_str().unwrap()]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains(expected) && !said.contains("panicked"), "{said}");
+        }
+    }
+}

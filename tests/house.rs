@@ -1,0 +1,143 @@
+//! What the tests share: small stores, small networks, and the bytes of a folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use candle_core::{Device, Tensor};
+use physicnet_connectors::zarr::ArchiveWriter;
+use physicnet_operators::cropping::Transform;
+use physicnet_operators::model::{Checkpoint, ModelConfig, VariableConfig};
+use physicnet_stream::{Axis, Frame, Grid, Time, Variable};
+use serde_json::Map;
+
+/// A minute, the cadence of the stores.
+pub(crate) const MINUTE: Time = 60_000_000_000;
+
+/// A drifting pattern, different for every `phase`.
+pub(crate) fn frame(step: u64, time: Time, phase: f32) -> Frame {
+    let (height, width) = (12, 17);
+    let value = |at: usize| {
+        let (y, x) = ((at / width) as f32, (at % width) as f32);
+        (0.6 * (x - step as f32) + phase).sin() * (0.4 * y + 0.2 * step as f32).cos()
+    };
+    let data = (0..height * width).map(value).collect();
+    Frame { sensor: "any".into(), valid_time: time, offset: step, shape: [1, height, width], data }
+}
+
+/// A store of these frames.
+pub(crate) fn store(path: &Path, frames: &[Frame]) {
+    let [_, height, width] = frames[0].shape;
+    let grid = Grid {
+        variables: vec![Variable { name: "u".into(), units: "m s-1".into() }],
+        y: Axis::index("y", height),
+        x: Axis::index("x", width),
+    };
+    let mut writer = ArchiveWriter::create(path, &grid, None, Map::new()).unwrap();
+    frames.iter().for_each(|frame| writer.append(0, frame).unwrap());
+    writer.finish().unwrap();
+}
+
+/// A network that is not its expert: every weight is moved off its start.
+pub(crate) fn checkpoint(path: &Path) {
+    let variable = VariableConfig {
+        name: "u".into(),
+        units: "m s-1".into(),
+        transform: Transform::Identity,
+        keep: Vec::new(),
+    };
+    let config = ModelConfig {
+        variables: vec![variable],
+        history: 3,
+        horizon: 2,
+        skip: 8,
+        latent: 4,
+        hidden: 16,
+        decoder: 8,
+        codes: 8,
+        sharp: true,
+        ..ModelConfig::default()
+    };
+    let mut checkpoint = Checkpoint::untrained(&config).unwrap();
+    for (i, weight) in checkpoint.weights.values_mut().enumerate() {
+        let wave = |k: usize| 0.1 * ((k * 7 + i * 13) as f32).sin();
+        let wave: Vec<f32> = (0..weight.elem_count()).map(wave).collect();
+        *weight = Tensor::from_vec(wave, weight.dims(), &Device::Cpu).unwrap();
+    }
+    checkpoint.save(path).unwrap();
+}
+
+/// A folder with five sensors' stores, a checkpoint, and the job over them.
+pub(crate) fn site(folder: &Path, frames: u64) {
+    for sensor in 0..5 {
+        let series: Vec<Frame> =
+            (0..frames).map(|k| frame(k, k as Time * MINUTE, sensor as f32)).collect();
+        store(&folder.join(format!("s{sensor}.zarr")), &series);
+    }
+    checkpoint(&folder.join("model.safetensors"));
+}
+
+/// The job over a site, writing below `out`.
+pub(crate) fn job(folder: &Path, out: &str, more: &str) -> PathBuf {
+    let at = folder.display();
+    let sources: Vec<String> =
+        (0..5).map(|k| format!("  - {{type: zarr, path: '{at}/s{k}.zarr'}}\n")).collect();
+    let text = format!(
+        "sources:\n{}model: {{checkpoint: '{at}/model.safetensors'}}\n\
+         sinks: [{{type: zarr, path: '{at}/{out}/{{sensor}}.zarr', fsync: false, \
+         products: [mean, advection]}}]\nrejects: {{path: '{at}/{out}/rejects', fsync: false}}\n\
+         {more}\n",
+        sources.concat()
+    );
+    let path = folder.join(format!("{out}.yaml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The command, ready to be given arguments.
+pub(crate) fn physicnet() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_physicnet"));
+    command.env("RUST_LOG", "warn").env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end; panics with what it said unless it succeeds.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    let output = physicnet().args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "physicnet {arguments:?}: {said}");
+    output
+}
+
+/// Starts it.
+pub(crate) fn start(arguments: &[&str]) -> Child {
+    physicnet().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Every file below a folder, by its path there.
+pub(crate) fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_path_buf();
+                all.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// The names of what differs between two folders.
+pub(crate) fn differences(a: &Path, b: &Path) -> Vec<PathBuf> {
+    let (a, b) = (bytes(a), bytes(b));
+    let mut names: Vec<PathBuf> = a.keys().chain(b.keys()).cloned().collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| a.get(name) != b.get(name));
+    names
+}

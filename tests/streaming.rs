@@ -1,0 +1,97 @@
+//! The same forecasts, to the byte, however many workers and processes make them.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::house::{bytes, differences, job, run, site, start};
+
+#[test]
+fn workers_and_batches_cannot_be_seen_in_the_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 20);
+    let alone = job(at, "alone", "workers: 1\nbatch: 1\nin_flight: 1");
+    run(&["run", alone.to_str().unwrap()]);
+    // Five stores of eighteen forecasts and their coordinates.
+    let whole = bytes(&at.join("alone"));
+    assert!(whole.len() > 5 * 3 * 18, "{} files", whole.len());
+    for (name, more) in [
+        ("two", "workers: 2\nbatch: 8\nin_flight: 8"),
+        ("four", "workers: 4\nbatch: 3\nin_flight: 64"),
+    ] {
+        let job = job(at, name, more);
+        run(&["run", job.to_str().unwrap()]);
+        assert_eq!(differences(&at.join("alone"), &at.join(name)), [] as [&str; 0], "{name}");
+    }
+}
+
+#[test]
+fn two_processes_make_the_same_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 12);
+    let alone = job(at, "alone", "");
+    run(&["run", alone.to_str().unwrap()]);
+    let both = job(at, "both", "workers: 2");
+    // Free just now: between this and their use another program may take them.
+    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let hosts = ports.each_ref().map(|port| port.local_addr().unwrap().to_string()).join(",");
+    drop(ports);
+    let file = both.to_str().unwrap();
+    let children =
+        ["0", "1"].map(|process| start(&["run", file, "--hosts", &hosts, "--process", process]));
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(differences(&at.join("alone"), &at.join("both")), [] as [&str; 0]);
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_as_never_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 40);
+    let whole = job(at, "whole", "workers: 2");
+    run(&["run", whole.to_str().unwrap()]);
+    let killed = job(at, "killed", "workers: 2\nin_flight: 2");
+    let file = killed.to_str().unwrap();
+    for after in [20, 60, 90, 130, 180, 240, 310] {
+        let mut child = start(&["run", file]);
+        std::thread::sleep(Duration::from_millis(after));
+        // SIGKILL: nothing can be tidied up. It may have ended before.
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    run(&["run", file]);
+    assert_eq!(differences(&at.join("whole"), &at.join("killed")), [] as [&str; 0]);
+    // Once more, with nothing left to do.
+    run(&["run", file]);
+    assert_eq!(differences(&at.join("whole"), &at.join("killed")), [] as [&str; 0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_finishes_what_is_in_flight() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 30);
+    let whole = job(at, "whole", "");
+    run(&["run", whole.to_str().unwrap()]);
+    let asked = job(at, "asked", "in_flight: 2");
+    let slow = std::fs::read_to_string(&asked).unwrap().replace(".zarr'}", ".zarr', rate: 20}");
+    std::fs::write(&asked, slow).unwrap();
+    let child = start(&["run", asked.to_str().unwrap()]);
+    std::thread::sleep(Duration::from_millis(700));
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let some = bytes(&at.join("asked"));
+    assert!(!some.is_empty() && some.len() < bytes(&at.join("whole")).len());
+    assert!(some.keys().all(|name| !name.to_string_lossy().contains(".tmp")));
+    let rest = std::fs::read_to_string(&asked).unwrap().replace(", rate: 20", "");
+    std::fs::write(&asked, rest).unwrap();
+    run(&["run", asked.to_str().unwrap()]);
+    assert_eq!(differences(&at.join("whole"), &at.join("asked")), [] as [&str; 0]);
+}
