@@ -33,7 +33,7 @@ impl SourceConfig {
             }
             Self::Synthetic(config) => {
                 config.validate()?;
-                Ok(Source::Synthetic(config.clone()))
+                Ok(Source::Synthetic(Arc::new(config.clone())))
             }
         }
     }
@@ -45,7 +45,7 @@ pub enum Source {
     /// A Zarr store.
     Zarr(Arc<Archive>),
     /// Simulated sensors.
-    Synthetic(SyntheticSource),
+    Synthetic(Arc<SyntheticSource>),
 }
 
 impl Source {

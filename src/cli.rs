@@ -17,7 +17,7 @@ use physicnet_operators::model::ModelConfig;
 use physicnet_stream::Stop;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Job, ModelSection, ScoringSection, load, parse};
+use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, train};
 use crate::{demo, engine, inspect, simulate};
@@ -310,7 +310,7 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         job.model = ModelSection { untrained: Some(model), ..ModelSection::default() };
     }
     job.workers = flags.workers.unwrap_or(job.workers);
-    let mut scoring = job.scoring.take().unwrap_or_else(ScoringSection::default);
+    let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.ssim = !flags.no_ssim;
     scoring.thresholds = flags.thresholds.or(scoring.thresholds);
     job.scoring = Some(scoring);

@@ -1,6 +1,7 @@
 //! The same forecasts, to the byte, however many workers and processes make them.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::house::{bytes, differences, job, run, site, start};
@@ -21,7 +22,7 @@ fn workers_and_batches_cannot_be_seen_in_the_stores() {
     ] {
         let job = job(at, name, more);
         run(&["run", job.to_str().unwrap()]);
-        assert_eq!(differences(&at.join("alone"), &at.join(name)), [] as [&str; 0], "{name}");
+        assert_eq!(differences(&at.join("alone"), &at.join(name)), Vec::<PathBuf>::new(), "{name}");
     }
 }
 
@@ -44,7 +45,7 @@ fn two_processes_make_the_same_stores() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    assert_eq!(differences(&at.join("alone"), &at.join("both")), [] as [&str; 0]);
+    assert_eq!(differences(&at.join("alone"), &at.join("both")), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -64,10 +65,10 @@ fn killed_at_any_moment_it_ends_as_never_killed() {
         child.wait().unwrap();
     }
     run(&["run", file]);
-    assert_eq!(differences(&at.join("whole"), &at.join("killed")), [] as [&str; 0]);
+    assert_eq!(differences(&at.join("whole"), &at.join("killed")), Vec::<PathBuf>::new());
     // Once more, with nothing left to do.
     run(&["run", file]);
-    assert_eq!(differences(&at.join("whole"), &at.join("killed")), [] as [&str; 0]);
+    assert_eq!(differences(&at.join("whole"), &at.join("killed")), Vec::<PathBuf>::new());
 }
 
 #[cfg(unix)]
@@ -93,5 +94,5 @@ fn an_interrupt_finishes_what_is_in_flight() {
     let rest = std::fs::read_to_string(&asked).unwrap().replace(", rate: 20", "");
     std::fs::write(&asked, rest).unwrap();
     run(&["run", asked.to_str().unwrap()]);
-    assert_eq!(differences(&at.join("whole"), &at.join("asked")), [] as [&str; 0]);
+    assert_eq!(differences(&at.join("whole"), &at.join("asked")), Vec::<PathBuf>::new());
 }

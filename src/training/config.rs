@@ -231,7 +231,7 @@ impl TrainConfig {
         if self.batch == 0 || self.steps == 0 || self.threads == 0 {
             return fail("batch, steps, threads", "must be at least 1");
         }
-        if self.crop % self.model.stride() != 0 {
+        if !self.crop.is_multiple_of(self.model.stride()) {
             return fail("crop", &format!("must be a multiple of {}", self.model.stride()));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;

@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
             let loss = self.step(&batch, rate_at(done, config))?;
             let step = self.optimiser.step;
             let mut validation = None;
-            if step % config.validate_every == 0 || step == config.steps {
+            if step.is_multiple_of(config.validate_every) || step == config.steps {
                 validation = Some(self.validate(data)?);
                 self.save(false)?;
             }
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
             let frames_per_second = frames as f64 / per_step;
             log(&Told { step, of, loss, frames_per_second, left, validation });
         }
-        if self.optimiser.step % config.validate_every != 0 {
+        if !self.optimiser.step.is_multiple_of(config.validate_every) {
             let validation = self.validate(data)?;
             let step = self.optimiser.step;
             let told = Told {
@@ -413,7 +413,7 @@ fn on_threads<A: Sync, B: Send>(
         }
     };
     let mut all: Vec<(usize, Result<B>)> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(&take)).collect();
+        let handles: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(take)).collect();
         let joined = handles.into_iter().map(|handle| match handle.join() {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic),

@@ -150,7 +150,6 @@ fn the_field_changes_as_fast_as_in_the_literature() {
             }
         }
     }
-    println!("persistence, relative L2: lead 1 {:.3}, lead 10 {:.3}", sums[0], sums[1]);
     assert!((0.10..0.15).contains(&sums[0]) && (0.60..0.87).contains(&sums[1]), "{sums:?}");
 }
 

@@ -86,7 +86,6 @@ fn rain_stays_plausible_for_a_week() {
         }
     }
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
-    println!("wet share: mean {mean:.2}, {} frames", shares.len());
     assert!((0.2..0.8).contains(&mean), "{mean}");
     // Births and deaths: the sky is neither the same nor of one kind.
     assert!(shares.iter().any(|share| *share < 0.3) && shares.iter().any(|share| *share > 0.6));
