@@ -175,7 +175,8 @@ impl Template {
         if xx == 0.0 && yy == 0.0 {
             return best;
         }
-        // Whole steps overshoot on real radar: half steps carry it forward with 2 % less squared error.
+        // Whole steps overshoot on real radar: half steps carry it forward a
+        // little better.
         let mut damping = 0.5;
         for _ in 0..steps {
             let [sx, sy] = fit.slope;
