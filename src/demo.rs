@@ -154,9 +154,14 @@ fn verdict(report: &Report) -> String {
     let gain = |other: f64| 100.0 * (1.0 - ours / other);
     let (advected, persisted) = (gain(advection), gain(persistence));
     let word = if ours < advection.min(persistence) { "wins" } else { "does not win" };
+    let against = |gain: f64, other: &str| {
+        let side = if gain < 0.0 { "above" } else { "below" };
+        format!("{:.1} % {side} {other}", gain.abs())
+    };
     format!(
-        "verdict:   physicnet {word}: RMSE {ours:.4} over all leads, {advected:+.1} % against \
-         advection, {persisted:+.1} % against persistence"
+        "verdict:   physicnet {word}: RMSE {ours:.4} over all leads, {} and {}",
+        against(advected, "advection"),
+        against(persisted, "persistence"),
     )
 }
 
