@@ -84,6 +84,8 @@ pub fn draw(title: &str, rows: &[Row], shade: Shade, units: &str) -> Picture {
         let colour = shade.along(i as f32 / bar as f32);
         picture.fill(after + i, y, 1, HEIGHT * ZOOM - 2, colour);
     }
+    // A dimensionless quantity has the unit 1: not worth a word.
+    let units = if units == "1" { "" } else { units };
     picture.text(after + bar + ADVANCE, y, &format!("{hi} {units}"));
     picture
 }
