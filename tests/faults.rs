@@ -83,7 +83,7 @@ fn an_exact_repeat_is_counted_and_dropped() {
     let job = folder.path().join("job.yaml");
     let text = format!(
         "sources: [{{type: zarr, path: '{at}/s.zarr', cadence: 60s}}]\n\
-         model: {{untrained: {{history: 2, horizon: 1, quantization: none}}}}\n\
+         model: {{untrained: {{history: 4, horizon: 1, quantization: none}}}}\n\
          rejects: {{path: '{at}/rejects', fsync: false}}\n"
     );
     std::fs::write(&job, text).unwrap();

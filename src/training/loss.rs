@@ -150,7 +150,7 @@ impl Loss {
     }
 }
 
-/// The mean absolute step between neighbouring latent cells of a flow `(B, h, w, 2 * lead)`.
+/// The mean absolute step, in units of four pixels, between neighbouring latent cells of a flow `(B, h, w, 2 * lead)`.
 fn roughness(flow: &Tensor) -> Result<Tensor> {
     let (_, h, w, _) = flow.dims4()?;
     if h < 2 || w < 2 {
@@ -158,6 +158,5 @@ fn roughness(flow: &Tensor) -> Result<Tensor> {
     }
     let dy = (flow.narrow(1, 1, h - 1)? - flow.narrow(1, 0, h - 1)?)?.abs()?.mean_all()?;
     let dx = (flow.narrow(2, 1, w - 1)? - flow.narrow(2, 0, w - 1)?)?.abs()?.mean_all()?;
-    // In latent cells.
     Ok(((dx + dy)? / 4.0)?)
 }

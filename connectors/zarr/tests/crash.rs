@@ -7,6 +7,7 @@ use physicnet_stream::{Forecast, Grid, Result};
 use super::{catalogue, forecast, grid};
 use crate::zarr::commit::ForecastStore;
 use crate::zarr::files::Files;
+use crate::zarr::progress::{Progress, read_root};
 use crate::zarr::sink::Writer;
 use crate::zarr::{Archive, ZarrSink, ZarrSource, progress};
 
@@ -36,10 +37,10 @@ fn small() -> Grid {
     grid
 }
 
-/// Writes all forecasts in commits of `batch`, until done or until `fuse` operations have been.
-fn run(path: &Path, batch: usize, fuse: Option<usize>) -> Result<()> {
+/// Writes `count` forecasts in commits of `batch`, until done or `fuse` operations have been.
+fn run(path: &Path, count: u64, batch: usize, fuse: Option<usize>) -> Result<()> {
     let grid = small();
-    let forecasts: Vec<Forecast> = (0..COUNT).map(|at| forecast("a", &grid, at)).collect();
+    let forecasts: Vec<Forecast> = (0..count).map(|at| forecast("a", &grid, at)).collect();
     let mut files = Files::new(path, false)?;
     files.fuse = fuse;
     let sensor = catalogue(&["a"], &grid).into_values().next().unwrap();
@@ -67,22 +68,32 @@ fn check(path: &Path) {
 fn killed_at_any_operation_it_ends_as_the_same_bytes() {
     // A hundred thousand small files: in memory where there is such a place.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let whole = folder.path().join("whole");
-    run(&whole, 1, None).unwrap();
-    let whole = files(&whole);
-    assert!(!whole.contains_key(Path::new(".writing")));
+    let whole = |count: u64| {
+        let path = folder.path().join(format!("whole-{count}"));
+        run(&path, count, 1, None).unwrap();
+        files(&path)
+    };
+    let whole: Vec<_> = (1..=COUNT).map(whole).collect();
+    assert!(!whole[0].contains_key(Path::new(".writing")));
 
     let mut kills = 0;
     for fuse in 0.. {
         let path = folder.path().join(format!("killed-{fuse}"));
-        let died = run(&path, 3, Some(fuse)).is_err();
+        let died = run(&path, COUNT, 3, Some(fuse)).is_err();
         check(&path);
         // It may be killed again while it mends.
-        let again = run(&path, 2, Some(fuse % 5)).is_err();
+        kills += usize::from(run(&path, COUNT, 2, Some(fuse % 5)).is_err());
         check(&path);
-        run(&path, 2, None).unwrap();
-        assert!(files(&path) == whole, "killed after {fuse} operations");
-        kills += usize::from(died) + usize::from(again);
+        // Opened again, it is what was committed and nothing else.
+        let root = read_root(&path).unwrap();
+        if let Some(committed) = root.as_ref().and_then(Progress::of) {
+            run(&path, committed.next, 2, None).unwrap();
+            let expected = &whole[committed.next as usize - 1];
+            assert!(files(&path) == *expected, "mended after {fuse} operations");
+        }
+        run(&path, COUNT, 2, None).unwrap();
+        assert!(files(&path) == whole[COUNT as usize - 1], "killed after {fuse} operations");
+        kills += usize::from(died);
         if !died {
             break;
         }
