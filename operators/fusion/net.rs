@@ -51,7 +51,7 @@ impl Fusion {
         let features = match config.residual {
             true => Some((
                 conv(hidden, 4 * decoder, 1, Start::He, "widen")?,
-                conv(decoder + config.skip + fields, decoder, 3, Start::He, "mix")?,
+                conv(decoder + config.skips * config.skip + fields, decoder, 3, Start::He, "mix")?,
             )),
             false => None,
         };
@@ -80,8 +80,8 @@ impl Fusion {
         })
     }
 
-    /// Fuses what the experts carried with the newest frame's skip `(B, H/scale/2, W/scale/2,
-    /// skip)`; `locals` are the window's local latents, `newest` the filled frame.
+    /// Fuses what the experts carried with the newest frames' skips, oldest first,
+    /// `(B, H/scale/2, W/scale/2, skips * skip)`; `locals` are the window's local latents, `newest` the filled frame.
     ///
     /// # Errors
     /// When the shapes do not fit the weights.

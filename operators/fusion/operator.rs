@@ -70,7 +70,11 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
     };
     let features = |c: &Consulted, t: usize| c.window.slots[t].coded.features.clone();
     let last = net.config.history - 1;
-    let skip = stack(&|c| features(c, last).map(|f| f.skip))?;
+    let mut skips = Vec::new();
+    for t in last + 1 - net.config.skips..=last {
+        skips.extend(stack(&|c| features(c, t).map(|f| f.skip))?);
+    }
+    let skip = (!skips.is_empty()).then(|| Tensor::cat(&skips, 3)).transpose()?;
     let mut locals = Vec::new();
     if net.config.local {
         for t in 0..=last {

@@ -89,6 +89,9 @@ pub struct ModelConfig {
     pub global_scale: usize,
     /// Channels of the encoder's skip.
     pub skip: usize,
+    /// How many of the newest frames' skips the fusion sees: 2 shows it the tendency of every
+    /// pixel, for fields that change without moving.
+    pub skips: usize,
     /// Channels of a latent vector.
     pub latent: usize,
     /// Channels of the experts' trunk.
@@ -132,6 +135,7 @@ impl Default for ModelConfig {
             cadence: None,
             global_scale: 1,
             skip: 16,
+            skips: 1,
             latent: 16,
             hidden: 96,
             rounds: 2,
@@ -184,6 +188,9 @@ impl ModelConfig {
         }
         if self.history < 2 {
             return fail("history", format!("{} frames; motion needs at least 2", self.history));
+        }
+        if !(1..=self.history).contains(&self.skips) {
+            return fail("skips", format!("{}; choose 1 to `history`", self.skips));
         }
         if self.horizon == 0 {
             return fail("horizon", "a forecast needs at least one lead".into());

@@ -110,7 +110,10 @@ impl PhysicNet {
         let latents = latents.unwrap_or_default();
         let locals = features.as_ref().and_then(|f| f.local.as_ref()).map(over_time).transpose()?;
         let skip = match features.as_ref() {
-            Some(f) => over_time(&f.skip)?.pop(),
+            Some(f) => {
+                let all = over_time(&f.skip)?;
+                Some(Tensor::cat(&all[history - self.config.skips..], 3)?)
+            }
             None => None,
         };
         let prior = self.prior(&batch.flow)?;

@@ -196,7 +196,8 @@ fn model() -> ModelConfig {
 #[test]
 fn symmetries_move_frames_and_flow_together() {
     let model = model();
-    let changes: [(&str, fn(&mut Planes)); 4] = [
+    type Change = fn(&mut Planes);
+    let changes: [(&str, Change); 4] = [
         ("flip x", Planes::flip_x),
         ("flip y", Planes::flip_y),
         ("transpose", Planes::transpose),
