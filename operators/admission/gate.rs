@@ -92,6 +92,11 @@ impl Gate {
 
     /// How many cadences after the last frame it lies; 0 starts the window anew.
     fn verdict(&mut self, frame: &Frame) -> Result<u32, Reason> {
+        // A source passes on what it could not decode as a frame without pixels.
+        if frame.shape == [0; 3] {
+            let why = "the source could not decode it; its log says why".to_owned();
+            return Err(Reason::Undecodable { why });
+        }
         let count = frame.shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
         if frame.shape != self.shape || count != Some(frame.data.len()) {
             return Err(Reason::Misshapen { expected: self.shape });
@@ -270,6 +275,9 @@ mod tests {
         let mut wrong = frame(0, 1.0);
         wrong.shape = [1, 2, 1];
         assert_eq!(gate.judge(wrong).unwrap_err().reason.label(), "misshapen");
+        let mut nothing = frame(0, 1.0);
+        (nothing.shape, nothing.data) = ([0; 3], Vec::new());
+        assert_eq!(gate.judge(nothing).unwrap_err().reason.label(), "undecodable");
         let mut short = frame(0, 1.0);
         short.data.pop();
         assert_eq!(gate.judge(short).unwrap_err().reason.label(), "misshapen");
