@@ -104,9 +104,11 @@ fn by_hand(store: &Path, checkpoint: &Path) -> Result<f64> {
     for (sensor, known) in archive.sensors().iter().enumerate() {
         let mut ring = VecDeque::new();
         for frame in 0..archive.times(sensor).len() {
-            let Frame { sensor, valid_time, offset, shape, data } = archive.read(sensor, frame)?;
+            let Frame { sensor, valid_time, offset, shape, data, replay, .. } =
+                archive.read(sensor, frame)?;
             let (filled, restart) = (false, false);
-            let admitted = Admitted { sensor, valid_time, offset, shape, data, filled, restart };
+            let admitted =
+                Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart };
             let cropped = crop(admitted, known, &net.config);
             let features = encode(&net, &cropped)?;
             ring.push_back((cropped, features));
@@ -159,9 +161,9 @@ fn new_frame(history: usize) -> Result<(f64, f64)> {
     let frame = physicnet_connectors::synthetic::Recording::new(&simulated, 0)?
         .next_frame()?
         .ok_or_else(|| anyhow!("no frame"))?;
-    let Frame { sensor, valid_time, offset, shape, data } = frame;
+    let Frame { sensor, valid_time, offset, shape, data, replay, .. } = frame;
     let (filled, restart) = (false, false);
-    let admitted = Admitted { sensor, valid_time, offset, shape, data, filled, restart };
+    let admitted = Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart };
     let cropped = crop(admitted, &known, &net.config);
     let mut ring = VecDeque::new();
     for _ in 0..history {

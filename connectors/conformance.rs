@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Failure, Frame, Pace, SensorId, Stop};
+use physicnet_stream::{Failure, Frame, Pace, Resume, SensorId, Stop};
 use serde_json::Map;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::Pipeline;
@@ -24,7 +24,7 @@ type Seen = BTreeMap<SensorId, Vec<Frame>>;
 struct Run {
     workers: usize,
     in_flight: u64,
-    resume: BTreeMap<SensorId, u64>,
+    resume: BTreeMap<Arc<str>, u64>,
     /// When so many frames have come, the source is asked to stop.
     stop_after: Option<u64>,
     /// So long nothing that came is let go, as if a sink were stuck.
@@ -56,7 +56,8 @@ fn run(source: &Source, how: &Run) -> Seen {
             let (how, log, stop) = (how.clone(), Arc::clone(&log), stop.clone());
             let began = Instant::now();
             worker.dataflow(|scope| {
-                let frames = source.open(scope, &how.resume, pace);
+                let resume = Resume { next: how.resume.clone(), ..Resume::default() };
+                let frames = source.open(scope, &resume, pace);
                 let held = frames
                     .unary::<timely::container::CapacityContainerBuilder<Vec<()>>, _, _, _>(
                         Pipeline,
@@ -106,7 +107,7 @@ fn run(source: &Source, how: &Run) -> Seen {
 
 /// The suite. The source must end by itself, after at least 8 frames of each sensor.
 fn conforms(config: &SourceConfig) {
-    let source = config.open().unwrap();
+    let source = config.open("suite").unwrap();
     let sensors = source.sensors().unwrap();
     let all = run(&source, &PLAIN);
     assert_eq!(all.len(), sensors.len(), "every sensor speaks");
@@ -129,9 +130,9 @@ fn conforms(config: &SourceConfig) {
     for first in [1, 5, 100] {
         let from = |at: usize| if first == 100 { 100 } else { first + at as u64 % 3 };
         let resume: BTreeMap<_, _> =
-            sensors.iter().enumerate().map(|(at, s)| (s.id.clone(), from(at))).collect();
+            sensors.iter().enumerate().map(|(at, s)| (s.id.as_str().into(), from(at))).collect();
         let mut rest = all.clone();
-        rest.iter_mut().for_each(|(id, frames)| frames.retain(|f| f.offset >= resume[id]));
+        rest.iter_mut().for_each(|(id, frames)| frames.retain(|f| f.offset >= resume[id.as_str()]));
         rest.retain(|_, frames| !frames.is_empty());
         assert_eq!(run(&source, &Run { workers: 2, resume, ..PLAIN }), rest, "from {first}");
     }
@@ -184,7 +185,7 @@ fn stores_conform() {
 
 #[test]
 fn endless_sensors_stop_when_asked() {
-    let source = SourceConfig::Synthetic(rain(None)).open().unwrap();
+    let source = SourceConfig::Synthetic(rain(None)).open("suite").unwrap();
     for workers in [1, 3] {
         let seen = run(&source, &Run { workers, stop_after: Some(60), ..PLAIN });
         let mut recording = Recording::new(&rain(None), 4).unwrap();
@@ -197,7 +198,7 @@ fn endless_sensors_stop_when_asked() {
 #[test]
 fn a_rate_is_kept() {
     let slow = SyntheticSource { rate: Some(50.0), ..rain(Some(11)) };
-    let source = SourceConfig::Synthetic(slow).open().unwrap();
+    let source = SourceConfig::Synthetic(slow).open("suite").unwrap();
     let began = Instant::now();
     run(&source, &PLAIN);
     // Ten gaps of a fiftieth of a second; a busy machine may take longer, never less.

@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::scheduling::SyncActivator;
 
 /// What builds the containers of a stream that only carries progress.
-type Empty = CapacityContainerBuilder<Vec<()>>;
+pub(crate) type Empty = CapacityContainerBuilder<Vec<()>>;
 
 /// Writes a stream with `write`, on the worker that `route` names, oldest epoch first.
 ///
@@ -70,7 +70,7 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
 
 /// Starts the thread that writes batches and answers each of them, then wakes the operator. It
 /// ends when the operator does. No sender where the system refuses the thread.
-fn writer<D: Send + 'static>(
+pub(crate) fn writer<D: Send + 'static>(
     name: &'static str,
     mut write: impl FnMut(Vec<D>) -> Result<()> + Send + 'static,
     wake: SyncActivator,

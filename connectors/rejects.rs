@@ -61,7 +61,7 @@ fn write(config: &RejectsConfig, catalogue: &Catalogue, rejects: Vec<Reject>) ->
         let mut files = Files::new(&config.path.join(folder), config.fsync)?;
         let known = catalogue.get(&frame.sensor);
         let units: Option<Vec<_>> =
-            known.map(|sensor| sensor.grid.variables.iter().map(|v| v.units.as_str()).collect());
+            known.map(|sensor| sensor.grid.variables.iter().map(|v| v.units.clone()).collect());
         let mut about = json!({
             "reason": reject.reason.label(),
             "sensor": frame.sensor,
@@ -117,10 +117,12 @@ mod tests {
             offset: 12,
             shape: [1, 1, 2],
             data: vec![1.0, f32::NAN],
+            replay: false,
+            record: None,
         };
         let reject = Reject { frame, reason: Reason::Late { newest: 5 } };
         for _ in 0..2 {
-            write(&config, &Catalogue::new(), vec![reject.clone()]).unwrap();
+            write(&config, &Catalogue::default(), vec![reject.clone()]).unwrap();
         }
         let about = std::fs::read_to_string(folder.path().join("_/12.json")).unwrap();
         let about: serde_json::Value = serde_json::from_str(&about).unwrap();

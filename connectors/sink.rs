@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
 use timely::dataflow::operators::vec::Map;
 
+use crate::Source;
+use crate::kafka::{KafkaSink, Ledger};
 use crate::rejects::{self, RejectsConfig};
 use crate::zarr::{self, Progress, ZarrSink};
 
@@ -17,26 +19,46 @@ use crate::zarr::{self, Progress, ZarrSink};
 pub enum SinkConfig {
     /// A Zarr store for each sensor.
     Zarr(ZarrSink),
+    /// Topics of Kafka.
+    Kafka(KafkaSink),
 }
 
 impl SinkConfig {
-    /// Checks the settings against the sensors of the job.
+    /// Checks the settings against the sensors and the sources of the job called `job`.
     ///
     /// # Errors
     /// When they do not suit one another, or what is there is not a forecast store.
-    pub fn open(&self, catalogue: &Catalogue) -> Result<Sink> {
-        let sink = match self {
-            Self::Zarr(config) => Sink::Zarr(config.clone()),
-        };
-        sink.progress(catalogue).map(|_| sink)
+    pub fn open(&self, job: &str, sources: &[Source], catalogue: &Catalogue) -> Result<Opened> {
+        match self {
+            Self::Zarr(config) => {
+                let sink = Sink::Zarr(config.clone());
+                sink.progress(catalogue).map(|_| Opened::Sink(sink))
+            }
+            Self::Kafka(config) => {
+                let topics = sources.iter().filter_map(|source| match source {
+                    Source::Kafka(topics) => Some(Arc::clone(topics)),
+                    Source::Zarr(_) | Source::Synthetic(_) => None,
+                });
+                Ledger::new(config, job, topics.collect()).map(Opened::Ledger)
+            }
+        }
     }
 
     /// The products that it wants beside the served one.
     pub fn products(&self) -> &[String] {
         match self {
             Self::Zarr(config) => &config.products,
+            Self::Kafka(_) => &[],
         }
     }
+}
+
+/// What a job file's sink is.
+pub enum Opened {
+    /// One of those that forecasts are written to.
+    Sink(Sink),
+    /// The one that also keeps the progress of the job, behind all others.
+    Ledger(Ledger),
 }
 
 /// A function that is shown every forecast.

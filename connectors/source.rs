@@ -1,12 +1,13 @@
 //! Every kind of source, behind one door.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use physicnet_stream::{Frame, Pace, Result, Sensor, SensorId};
+use physicnet_stream::{Frame, Pace, Result, Resume, Sensor};
 use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::vec::Map;
 use timely::dataflow::{Scope, StreamVec};
 
+use crate::kafka::{self, KafkaSource, Topics};
 use crate::synthetic::{self, SyntheticSource};
 use crate::zarr::{self, Archive, ZarrSource};
 
@@ -18,14 +19,16 @@ pub enum SourceConfig {
     Zarr(ZarrSource),
     /// Simulated sensors.
     Synthetic(SyntheticSource),
+    /// Topics of Kafka.
+    Kafka(KafkaSource),
 }
 
 impl SourceConfig {
-    /// Opens what is there to be opened and checks the rest.
+    /// Opens what is there to be opened and checks the rest; `job` is the name of the job.
     ///
     /// # Errors
-    /// When a setting makes no sense or a store cannot be read, naming it.
-    pub fn open(&self) -> Result<Source> {
+    /// When a setting makes no sense, or a store or a topic cannot be read, naming it.
+    pub fn open(&self, job: &str) -> Result<Source> {
         match self {
             Self::Zarr(config) => {
                 config.validate()?;
@@ -35,6 +38,7 @@ impl SourceConfig {
                 config.validate()?;
                 Ok(Source::Synthetic(Arc::new(config.clone())))
             }
+            Self::Kafka(config) => Ok(Source::Kafka(Arc::new(Topics::open(config, job)?))),
         }
     }
 }
@@ -46,10 +50,12 @@ pub enum Source {
     Zarr(Arc<Archive>),
     /// Simulated sensors.
     Synthetic(Arc<SyntheticSource>),
+    /// Topics of Kafka.
+    Kafka(Arc<Topics>),
 }
 
 impl Source {
-    /// The sensors whose frames it yields.
+    /// The sensors whose frames it yields, as far as they are known by name.
     ///
     /// # Errors
     /// When a setting makes no sense.
@@ -57,19 +63,36 @@ impl Source {
         match self {
             Self::Zarr(archive) => Ok(archive.sensors().to_vec()),
             Self::Synthetic(config) => config.sensors(),
+            Self::Kafka(topics) => Ok(topics.sensors()),
         }
     }
 
-    /// Its frames, from the offsets in `resume` on, as fast as `pace` allows.
+    /// What sensors of any name are like, where it may yield such.
+    pub fn any(&self) -> Option<&Arc<Sensor>> {
+        match self {
+            Self::Zarr(_) | Self::Synthetic(_) => None,
+            Self::Kafka(topics) => topics.any(),
+        }
+    }
+
+    /// Its frames from where `resume` says, as fast as `pace` allows; those that are read for
+    /// the windows alone are marked so.
     pub fn open<'scope>(
         &self,
         scope: Scope<'scope, u64>,
-        resume: &BTreeMap<SensorId, u64>,
+        resume: &Resume,
         pace: Pace,
     ) -> StreamVec<'scope, u64, Frame> {
-        match self {
+        let frames = match self {
             Self::Zarr(archive) => zarr::source(scope, &[Arc::clone(archive)], resume, pace),
             Self::Synthetic(config) => synthetic::source(scope, config, resume, pace),
+            // It knows which frames are the windows'.
+            Self::Kafka(topics) => return kafka::source(scope, topics, resume, pace),
+        };
+        if resume.next.is_empty() {
+            return frames;
         }
+        let resume = resume.clone();
+        frames.map(move |frame| Frame { replay: resume.replays(&frame.position()), ..frame })
     }
 }

@@ -60,9 +60,8 @@ fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
             y: Axis::index("y", height),
             x: Axis::index("x", width),
         };
-        let id = SensorId::from(name);
         let cadence = Cadence::new(10).unwrap();
-        (id.clone(), Arc::new(Sensor { id, grid, cadence }))
+        Arc::new(Sensor { id: name.into(), grid, cadence })
     };
     sizes.iter().map(entry).collect()
 }
@@ -81,7 +80,15 @@ fn frame(sensor: &Sensor, step: u64) -> Frame {
         }
     }
     let valid_time = step as i64 * 10;
-    Frame { sensor: sensor.id.clone(), valid_time, offset: step, shape, data }
+    Frame {
+        sensor: sensor.id.clone(),
+        valid_time,
+        offset: step,
+        shape,
+        data,
+        replay: false,
+        record: None,
+    }
 }
 
 /// Streams frames through every stage and collects the forecasts by sensor and time.
@@ -106,7 +113,7 @@ fn stream(
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, frames) = scope.new_input::<Vec<Frame>>();
             let history = net.config.history;
-            let (admitted, _) = frames.admit(&AdmissionConfig::default(), &catalogue, history);
+            let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, history).admitted;
             let (probe, forecasts) = admitted
                 .crop(&net, &catalogue, &failure)
                 .encode(&net, batch, &failure)
@@ -189,7 +196,7 @@ fn untrained_the_forecast_is_the_chosen_experts() {
             };
             let checkpoint = Checkpoint::untrained(&config).unwrap();
             let catalogue = catalogue(&[("a", 13, 18)], 2);
-            let sensor = &catalogue[&SensorId::from("a")];
+            let sensor = &catalogue.get(&"a".into()).unwrap();
             let frames = (0..4).map(|step| frame(sensor, step)).collect();
             let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
             assert_eq!(forecasts.len(), 2);
@@ -216,7 +223,7 @@ fn streamed_equals_whole_to_the_bit() {
         let config = ModelConfig { quantization, sharp: true, local: true, skips: 2, ..small(1) };
         let checkpoint = shaken(&config);
         let catalogue = catalogue(&[("a", 16, 24)], 1);
-        let sensor = &catalogue[&SensorId::from("a")];
+        let sensor = &catalogue.get(&"a".into()).unwrap();
         let frames: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
         let streamed = stream(&checkpoint, &catalogue, frames.clone(), 1, 4, 1);
 
@@ -241,7 +248,7 @@ fn nothing_but_the_sensor_decides_its_forecasts() {
     let checkpoint = shaken(&ModelConfig { sharp: true, ..small(1) });
     let sizes = [("a", 16, 16), ("bb", 13, 18), ("ccc", 16, 16), ("dddd", 33, 20)];
     let catalogue = catalogue(&sizes, 1);
-    let sensors: Vec<_> = catalogue.values().cloned().collect();
+    let sensors: Vec<_> = catalogue.known().cloned().collect();
     let together: Vec<_> =
         (0..6).flat_map(|step| sensors.iter().map(move |s| frame(s, step))).collect();
     let apart: Vec<_> =
@@ -261,7 +268,7 @@ fn nothing_but_the_sensor_decides_its_forecasts() {
 fn missing_pixels_stay_where_they_are() {
     let checkpoint = shaken(&small(1));
     let catalogue = catalogue(&[("a", 24, 24)], 1);
-    let sensor = &catalogue[&SensorId::from("a")];
+    let sensor = &catalogue.get(&"a".into()).unwrap();
     let mut frames: Vec<_> = (0..4).map(|step| frame(sensor, step)).collect();
     for (step, frame) in frames.iter_mut().enumerate() {
         frame.data[5 * 24 + 7] = f32::NAN;
@@ -358,7 +365,7 @@ fn the_served_product_keeps_the_carried_areas() {
     config.variables[0].keep = vec![-0.3, 0.2, 0.6];
     let checkpoint = shaken(&config);
     let catalogue = catalogue(&[("a", 24, 24)], 1);
-    let sensor = &catalogue[&SensorId::from("a")];
+    let sensor = &catalogue.get(&"a".into()).unwrap();
     let frames = (0..3).map(|step| frame(sensor, step)).collect();
     let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
     let (served, mean) = (&forecasts[0].served().data, product(&forecasts[0], "mean"));

@@ -227,7 +227,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     let parts = job.open()?;
     let counts = parts.counts.clone();
     tracing::info!(
-        sensors = parts.catalogue.len(),
+        sensors = parts.catalogue.known().len(),
         model = %parts.checkpoint.id,
         workers = job.workers,
         processes = job.hosts.len().max(1),

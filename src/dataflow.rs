@@ -3,14 +3,15 @@
 //! ```text
 //! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► sinks ─► durable
 //!   ▲           │                                                                          │                  │
-//!   │           ├─► rejects ─► durable                                                     ▼                  │
+//!   │           ├─► rejects, marks ─► durable                                              ▼                  │
 //!   │           └──────────────────────────── observations ─────────────────────────► scoring                 │
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ────────────────────────────────────────┘
 //! ```
 
 use std::rc::Rc;
 
-use physicnet_operators::admission::{Admit, Admitted};
+use physicnet_connectors::kafka::{Claim, Said};
+use physicnet_operators::admission::{Admit, Admitted, Judged};
 use physicnet_operators::cropping::Crop;
 use physicnet_operators::encoding::Encode;
 use physicnet_operators::experts::Consult;
@@ -19,7 +20,7 @@ use physicnet_operators::model::PhysicNet;
 use physicnet_operators::quantization::Quantize;
 use physicnet_operators::scoring::Score;
 use physicnet_operators::windowing::Windowed;
-use physicnet_stream::{Frame, Pace, Reason};
+use physicnet_stream::{Frame, Pace, Reason, Resume};
 use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::operators::{Concatenate, Enter, Inspect, Leave, Probe};
 use timely::dataflow::{Scope, StreamVec};
@@ -27,15 +28,25 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::engine::Parts;
 
 /// Builds this worker's share of the job's dataflow; `pace.durable` is behind all sinks.
-pub fn forecast<'scope>(scope: Scope<'scope, u64>, parts: &Parts, net: Rc<PhysicNet>, pace: &Pace) {
+///
+/// Sources go on where `resume` says; `claim` is of the one worker that writes the ledger.
+pub fn forecast<'scope>(
+    scope: Scope<'scope, u64>,
+    parts: &Parts,
+    net: Rc<PhysicNet>,
+    resume: &Resume,
+    claim: Option<Claim>,
+    pace: &Pace,
+) {
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
     let counts = parts.counts.clone();
 
     let sources =
-        parts.sources.iter().map(|source| source.open(scope, &parts.resume, pace.clone()));
+        parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
     let frames = scope.concatenate(sources.collect::<Vec<_>>()).inspect(counts.frame());
 
-    let (admitted, rejected) = frames.admit(&parts.admission, &parts.catalogue, history);
+    let Judged { admitted, rejected, marks } =
+        frames.admit(&parts.admission, &parts.catalogue, history);
     // An exact repeat says nothing new: it is counted, not kept.
     let rejected =
         rejected.inspect(counts.reject()).filter(|reject| reject.reason != Reason::Duplicate);
@@ -53,14 +64,21 @@ pub fn forecast<'scope>(scope: Scope<'scope, u64>, parts: &Parts, net: Rc<Physic
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }
-    durable.push(parts.rejects.write(rejected, pace.clone()));
+    durable.push(parts.rejects.write(rejected.clone(), pace.clone()));
     if let Some(scoring) = &parts.scoring {
-        durable.push(forecasts.score(observed.flat_map(observation), scoring, &parts.totals));
-    } else {
-        // Without a sink of its own a forecast counts as durable once it is made.
-        durable.push(forecasts.flat_map(|_| None));
+        let observed = observed.flat_map(observation);
+        durable.push(forecasts.clone().score(observed, scoring, &parts.totals));
     }
-    scope.concatenate(durable).probe_with(&pace.durable);
+    let stored = scope.concatenate(durable);
+    let durable = match &parts.ledger {
+        Some(ledger) => {
+            let said = Said { forecasts, rejected, marks, stored };
+            ledger.write(said, &parts.catalogue, claim, pace)
+        }
+        // Without a sink of its own a forecast counts as durable once it is made.
+        None => scope.concatenate([stored, forecasts.flat_map(|_| None)]),
+    };
+    durable.probe_with(&pace.durable);
 }
 
 /// One stage in a region that has its folder's name, as timely's own logs and drawings show it.
@@ -76,5 +94,13 @@ fn room<'scope, A: 'static, B: 'static>(
 /// What scoring may hold a forecast against: measured frames, not those made up for a gap.
 fn observation(admitted: Admitted) -> Option<Frame> {
     let Admitted { sensor, valid_time, offset, shape, data, filled, .. } = admitted;
-    (!filled).then_some(Frame { sensor, valid_time, offset, shape, data })
+    (!filled).then_some(Frame {
+        sensor,
+        valid_time,
+        offset,
+        shape,
+        data,
+        replay: false,
+        record: None,
+    })
 }

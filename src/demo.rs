@@ -58,7 +58,7 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
 
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
     let (totals, counts) = (Arc::clone(&parts.totals), parts.counts.clone());
-    let sensors = parts.catalogue.len();
+    let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();
     let kept: Arc<Mutex<Option<Forecast>>> = Arc::default();
     let keep = Arc::clone(&kept);

@@ -1,6 +1,7 @@
 //! Runs the picture: workers, processes, the step loop and how it ends.
 
 use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
+use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::model::Checkpoint;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
-use physicnet_stream::{Catalogue, Failure, Forecast, Frame, Pace, Reject, SensorId, Stop};
-use timely::dataflow::ProbeHandle;
+use physicnet_stream::{Catalogue, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::vec::Broadcast;
+use timely::dataflow::operators::{Input, Inspect, Probe};
+use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
@@ -37,8 +42,8 @@ pub struct Parts {
     pub sources: Vec<Source>,
     /// Every sensor of the sources.
     pub catalogue: Catalogue,
-    /// Where each sensor's source goes on reading; from its start when absent.
-    pub resume: BTreeMap<SensorId, u64>,
+    /// Where the sources go on reading, by the sinks; a ledger knows better.
+    pub resume: Resume,
     /// Which frames are used.
     pub admission: AdmissionConfig,
     /// The network.
@@ -55,6 +60,8 @@ pub struct Parts {
     pub sinks: Vec<Sink>,
     /// Where unused frames go.
     pub rejects: RejectsSink,
+    /// Where the progress of the job is kept, if in Kafka.
+    pub ledger: Option<Ledger>,
     /// What is verified, if anything.
     pub scoring: Option<ScoringConfig>,
     /// Where the verification's running totals are kept.
@@ -159,8 +166,12 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace) -> Result<()> {
     let net = Rc::new(parts.checkpoint.network(&parts.device).context("building the network")?);
+    let (claim, resume) = match &parts.ledger {
+        Some(ledger) => agree(worker, ledger, pace)?,
+        None => (None, parts.resume.clone()),
+    };
     worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
-        dataflow::forecast(scope, parts, net, pace);
+        dataflow::forecast(scope, parts, net, &resume, claim, pace);
     });
     // Woken by messages and activations; the bound lets a failure of another worker be seen.
     while !pace.durable.done() && !pace.failure.failed() {
@@ -170,6 +181,33 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace) -> Result<()> {
         worker.drop_dataflow(dataflow);
     }
     Ok(())
+}
+
+/// Where the job goes on, the same for every worker of every process: the first worker makes
+/// itself the one writer of the ledger, and only then reads it and tells the others.
+fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Claim>, Resume)> {
+    let heard = Rc::new(RefCell::new(None));
+    let hearing = Rc::clone(&heard);
+    let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Resume>>>>::new();
+    let (told, _) = worker.dataflow(|scope| {
+        let told = scope.input_from(&mut input).broadcast();
+        told.inspect(move |resume| *hearing.borrow_mut() = Some(resume.clone())).probe()
+    });
+    let mut claim = None;
+    if worker.index() == 0 {
+        let resume = ledger.claim(&pace.stop).map(|(own, resume)| {
+            claim = Some(own);
+            resume
+        });
+        input.send(resume.map_err(|error| pace.failure.report(error)).ok());
+    }
+    input.close();
+    while !told.done() {
+        worker.step_or_park(Some(Duration::from_millis(20)));
+    }
+    // The first worker has reported why there is nothing to go on from.
+    let resume = heard.borrow_mut().take().flatten().unwrap_or_default();
+    Ok((claim, resume))
 }
 
 fn timely_config(cluster: &Cluster) -> Result<Config> {

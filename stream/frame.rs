@@ -1,8 +1,10 @@
 //! Observations, and those that could not be used.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{SensorId, Time, format_time};
+use crate::{Position, SensorId, Time, format_time};
 
 /// One observation: f32 `(channel, y, x)` at a valid time. Missing pixels are NaN.
 ///
@@ -13,13 +15,41 @@ pub struct Frame {
     pub sensor: SensorId,
     /// When it was valid.
     pub valid_time: Time,
-    /// Its place among the frames of its sensor in the source, counted from 0: what a restart
-    /// seeks to. A source yields the frames of a sensor in the order of their offsets.
+    /// Its place in its log (see [`position`](Frame::position)): what a restart seeks to. A
+    /// source yields the frames of a log in the order of their offsets.
     pub offset: u64,
     /// `[channel, y, x]`.
     pub shape: [usize; 3],
     /// The values, row-major in `shape`.
     pub data: Vec<f32>,
+    /// Read again to rebuild a window: no forecast starts from it, and it is not rejected twice.
+    pub replay: bool,
+    /// The message that it was decoded from, where it came as one.
+    pub record: Option<Box<Record>>,
+}
+
+/// A message of a topic as it came, kept until its frame is used or among the dead letters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// `topic/partition`.
+    pub log: Arc<str>,
+    /// Its key, byte for byte.
+    pub key: Option<Vec<u8>>,
+    /// Its value, byte for byte.
+    pub payload: Option<Vec<u8>>,
+    /// Why no frame could be made of it, if so.
+    pub unfit: Option<String>,
+}
+
+impl Frame {
+    /// Where it was read: in the partition of its message, else in the series of its sensor.
+    pub fn position(&self) -> Position {
+        let log = match &self.record {
+            Some(record) => Arc::clone(&record.log),
+            None => Arc::from(self.sensor.as_str()),
+        };
+        Position { log, offset: self.offset }
+    }
 }
 
 /// Why a frame was not used.
@@ -69,6 +99,24 @@ impl Reason {
     }
 }
 
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Duplicate => write!(f, "the same time and values as a frame before it"),
+            Self::Corrected => write!(f, "its time was used already, with other values"),
+            Self::Late { newest } => {
+                write!(f, "older than the newest frame, {}", format_time(*newest))
+            }
+            Self::AbsurdTime { newest } => {
+                write!(f, "too far from the newest frame, {}", format_time(*newest))
+            }
+            Self::Misshapen { expected } => write!(f, "not of shape {expected:?}"),
+            Self::UnknownSensor => write!(f, "no sensor of the job has this name"),
+            Self::Undecodable { why } => f.write_str(why),
+        }
+    }
+}
+
 /// A frame that was not used, and why. Nothing is lost in silence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reject {
@@ -81,7 +129,7 @@ pub struct Reject {
 impl std::fmt::Display for Reject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Frame { sensor, valid_time, offset, .. } = &self.frame;
-        let label = self.reason.label();
-        write!(f, "{sensor} frame {offset} ({}): {label}", format_time(*valid_time))
+        let (label, reason) = (self.reason.label(), &self.reason);
+        write!(f, "{sensor} frame {offset} ({}): {label}: {reason}", format_time(*valid_time))
     }
 }

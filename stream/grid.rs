@@ -95,5 +95,52 @@ pub struct Sensor {
     pub cadence: Cadence,
 }
 
-/// Every sensor of a job, by name; the same on every worker and process.
-pub type Catalogue = BTreeMap<SensorId, Arc<Sensor>>;
+/// Every sensor of a job; the same on every worker and process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Catalogue {
+    known: BTreeMap<SensorId, Arc<Sensor>>,
+    /// What any other sensor is like, where names are not known before its first frame.
+    any: Option<Arc<Sensor>>,
+}
+
+impl Catalogue {
+    /// Adds a sensor; whether its name was new.
+    pub fn insert(&mut self, sensor: Arc<Sensor>) -> bool {
+        self.known.insert(sensor.id.clone(), sensor).is_none()
+    }
+
+    /// Says that sensors of other names are the job's too, each like `sensor` but for its name;
+    /// whether that was new.
+    pub fn insert_any(&mut self, sensor: Arc<Sensor>) -> bool {
+        self.any.replace(sensor).is_none()
+    }
+
+    /// The sensor of this name.
+    pub fn get(&self, id: &SensorId) -> Option<Arc<Sensor>> {
+        let any = |any: &Arc<Sensor>| Arc::new(Sensor { id: id.clone(), ..Sensor::clone(any) });
+        self.known.get(id).map(Arc::clone).or_else(|| self.any.as_ref().map(any))
+    }
+
+    /// Whether there can be no frame of the job.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.any.is_none()
+    }
+
+    /// The sensors known by name, in the order of their names.
+    pub fn known(&self) -> impl ExactSizeIterator<Item = &Arc<Sensor>> {
+        self.known.values()
+    }
+
+    /// What sensors of other names are like, if there may be any.
+    pub fn any(&self) -> Option<&Arc<Sensor>> {
+        self.any.as_ref()
+    }
+}
+
+impl FromIterator<Arc<Sensor>> for Catalogue {
+    fn from_iter<I: IntoIterator<Item = Arc<Sensor>>>(sensors: I) -> Self {
+        let mut catalogue = Self::default();
+        sensors.into_iter().for_each(|sensor| _ = catalogue.insert(sensor));
+        catalogue
+    }
+}

@@ -13,14 +13,16 @@ mod frame;
 mod grid;
 mod pace;
 mod pile;
+mod progress;
 mod route;
 mod time;
 
 pub use error::{Error, Result};
 pub use forecast::{Forecast, Product};
-pub use frame::{Frame, Reason, Reject};
+pub use frame::{Frame, Reason, Record, Reject};
 pub use grid::{Axis, Catalogue, Grid, Sensor, SensorId, Variable};
 pub use pace::{Failure, Pace, Stop};
 pub use pile::Pile;
+pub use progress::{Mark, Position, Resume};
 pub use route::route;
 pub use time::{Cadence, Time, format_time, parse_duration};

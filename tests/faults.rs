@@ -28,8 +28,7 @@ fn told(minutes: &[(Time, f32)], admission: &str) -> (Vec<Time>, Vec<(String, St
     let stored = physicnet_connectors::zarr::ZarrSink::new(format!("{at}/out.zarr"));
     let source = physicnet_connectors::zarr::ZarrSource::new(format!("{at}/s.zarr"));
     let archive = physicnet_connectors::zarr::Archive::open(&source).unwrap();
-    let catalogue =
-        archive.sensors().iter().map(|s| (s.id.clone(), std::sync::Arc::clone(s))).collect();
+    let catalogue = archive.sensors().iter().map(std::sync::Arc::clone).collect();
     let progress = physicnet_connectors::zarr::progress(&stored, &catalogue).unwrap();
     let last = progress.values().map(|p| p.written_until / MINUTE).collect::<Vec<_>>();
     let mut rejects = Vec::new();

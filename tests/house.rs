@@ -22,7 +22,15 @@ pub(crate) fn frame(step: u64, time: Time, phase: f32) -> Frame {
         (0.6 * (x - step as f32) + phase).sin() * (0.4 * y + 0.2 * step as f32).cos()
     };
     let data = (0..height * width).map(value).collect();
-    Frame { sensor: "any".into(), valid_time: time, offset: step, shape: [1, height, width], data }
+    Frame {
+        sensor: "any".into(),
+        valid_time: time,
+        offset: step,
+        shape: [1, height, width],
+        data,
+        replay: false,
+        record: None,
+    }
 }
 
 /// A store of these frames.

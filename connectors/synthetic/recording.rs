@@ -106,6 +106,8 @@ impl Recording {
             offset,
             shape: sensor.grid.shape(),
             data,
+            replay: false,
+            record: None,
         }))
     }
 }

@@ -1,9 +1,8 @@
 //! Simulated sensors as a timely source.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Frame, Pace, Result, SensorId};
+use physicnet_stream::{Frame, Pace, Result, Resume};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::source as operator;
 use timely::dataflow::{Scope, StreamVec};
@@ -22,13 +21,13 @@ const SLOWEST: f64 = 1e6;
 /// The frames of this worker's share of the sensors: those whose index leaves its own index
 /// when divided by the number of workers.
 ///
-/// An epoch is one frame of each, or empty while the clock is waited for. With `resume` a sensor begins at that offset. The stream ends
+/// An epoch is one frame of each, or empty while the clock is waited for. The stream ends
 /// after the last frame, or when `pace.stop` asks; what cannot be simulated is reported to
 /// `pace.failure`, and the stream then stands still.
 pub fn source<'scope>(
     scope: Scope<'scope, u64>,
     config: &SyntheticSource,
-    resume: &BTreeMap<SensorId, u64>,
+    resume: &Resume,
     pace: Pace,
 ) -> StreamVec<'scope, u64, Frame> {
     let share = share(config, resume, scope.index(), scope.peers());
@@ -67,7 +66,7 @@ pub fn source<'scope>(
 
 fn share(
     config: &SyntheticSource,
-    resume: &BTreeMap<SensorId, u64>,
+    resume: &Resume,
     index: usize,
     peers: usize,
 ) -> Result<Vec<Recording>> {
@@ -75,7 +74,7 @@ fn share(
     sensors
         .map(|(number, sensor)| {
             let mut recording = Recording::of(config, number, sensor)?;
-            recording.seek(resume.get(&recording.sensor().id).copied().unwrap_or(0));
+            recording.seek(resume.from(&recording.sensor().id));
             Ok(recording)
         })
         .collect()

@@ -158,7 +158,7 @@ impl Archive {
             rest = behind;
         }
         let (sensor, valid_time) = (known.id.clone(), self.times[frame]);
-        Ok(Frame { sensor, valid_time, offset: row, shape, data })
+        Ok(Frame { sensor, valid_time, offset: row, shape, data, replay: false, record: None })
     }
 }
 

@@ -158,30 +158,41 @@ fn yes() -> bool {
     true
 }
 
+/// What stands for the sensor's name in a path.
+const NAME: &str = "{sensor}";
+
 impl ZarrSink {
     /// The served product, durably, under `path`.
     pub fn new(path: impl Into<String>) -> Self {
         Self { path: path.into(), products: Vec::new(), fsync: true, nanoseconds: false }
     }
 
-    /// The path of every sensor's store.
+    /// The path of a sensor's store.
+    ///
+    /// # Errors
+    /// When the sensor's name cannot be part of a path.
+    pub fn path(&self, sensor: &SensorId) -> Result<PathBuf> {
+        Ok(PathBuf::from(self.path.replace(NAME, &file_name(sensor)?)))
+    }
+
+    /// The path of every known sensor's store.
     ///
     /// # Errors
     /// When `{sensor}` is missing where it is needed, or two sensors would share a path.
     pub fn paths(&self, catalogue: &Catalogue) -> Result<BTreeMap<SensorId, PathBuf>> {
-        const NAME: &str = "{sensor}";
         let what = || format!("path {}", self.path);
         if self.path.is_empty() {
             return Err(Error::new("path", "is empty; write forecasts/{sensor}.zarr"));
         }
-        if catalogue.len() > 1 && !self.path.contains(NAME) {
-            let why = format!("stands for {} sensors; put {NAME} into it", catalogue.len());
+        let several = catalogue.known().len() > 1 || catalogue.any().is_some();
+        if several && !self.path.contains(NAME) {
+            let why = format!("stands for several sensors; put {NAME} into it");
             return Err(Error::new(what(), why));
         }
         let mut taken = BTreeMap::new();
         let mut paths = BTreeMap::new();
-        for sensor in catalogue.keys() {
-            let path = PathBuf::from(self.path.replace(NAME, &file_name(sensor)?));
+        for sensor in catalogue.known().map(|sensor| &sensor.id) {
+            let path = self.path(sensor)?;
             if let Some(other) = taken.insert(path.clone(), sensor) {
                 let why = format!("would be the store of both {other} and {sensor}; rename one");
                 return Err(Error::new(path.display(), why));

@@ -36,18 +36,14 @@ pub fn sink<'scope>(
 pub(super) struct Writer {
     config: ZarrSink,
     catalogue: Catalogue,
-    paths: HashMap<SensorId, std::path::PathBuf>,
     stores: HashMap<SensorId, ForecastStore>,
 }
 
 impl Writer {
     pub(super) fn new(config: &ZarrSink, catalogue: &Catalogue) -> Result<Self> {
-        Ok(Self {
-            config: config.clone(),
-            catalogue: catalogue.clone(),
-            paths: config.paths(catalogue)?.into_iter().collect(),
-            stores: HashMap::new(),
-        })
+        config.paths(catalogue)?;
+        let (config, catalogue) = (config.clone(), catalogue.clone());
+        Ok(Self { config, catalogue, stores: HashMap::new() })
     }
 
     fn into_fn(mut self) -> impl FnMut(Vec<Forecast>) -> Result<()> + Send + 'static {
@@ -67,12 +63,17 @@ impl Writer {
     fn store(&mut self, first: &Forecast) -> Result<&mut ForecastStore> {
         let id = &first.sensor;
         if !self.stores.contains_key(id) {
-            let (Some(sensor), Some(path)) = (self.catalogue.get(id), self.paths.get(id)) else {
-                return Err(Error::new(id, "a forecast of a sensor that is not in the catalogue"));
-            };
-            let files = Files::new(path, self.config.fsync)?;
+            let stranger = || Error::new(id, "a forecast of a sensor that is not in the catalogue");
+            let sensor = self.catalogue.get(id).ok_or_else(stranger)?;
+            let path = self.config.path(id)?;
+            let shares = |other: &&SensorId| self.config.path(other).is_ok_and(|its| its == path);
+            if let Some(other) = self.stores.keys().find(shares) {
+                let why = format!("would be the store of both {other} and {id}; rename one");
+                return Err(Error::new(path.display(), why));
+            }
+            let files = Files::new(&path, self.config.fsync)?;
             let ZarrSink { products, nanoseconds, .. } = &self.config;
-            let store = ForecastStore::open(files, sensor, first, products, *nanoseconds)?;
+            let store = ForecastStore::open(files, &sensor, first, products, *nanoseconds)?;
             self.stores.insert(id.clone(), store);
         }
         self.stores.get_mut(id).ok_or_else(|| Error::new(id, "has no store"))

@@ -1,10 +1,9 @@
 //! Stores as streams: every sensor's frames in their order, all sensors side by side.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Frame, Pace, SensorId, format_time, parse_duration, route};
+use physicnet_stream::{Frame, Pace, Resume, format_time, parse_duration, route};
 use timely::dataflow::operators::generic::source as operator;
 use timely::dataflow::{Scope, StreamVec};
 
@@ -15,7 +14,7 @@ const BURST: usize = 16;
 /// How soon to look again when nothing may be or is to be emitted.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Streams the frames of `archives` from the offsets in `resume` (absent: from the first).
+/// Streams the frames of `archives` from where `resume` says.
 ///
 /// Every sensor is read by the one worker that [`route`] names, and its frames come in the order
 /// of the store, whatever their times say: judging them is the admission's. Sensors keep step by
@@ -26,7 +25,7 @@ const NAP: Duration = Duration::from_millis(1);
 pub fn source<'scope>(
     scope: Scope<'scope, u64>,
     archives: &[Arc<Archive>],
-    resume: &BTreeMap<SensorId, u64>,
+    resume: &Resume,
     pace: Pace,
 ) -> StreamVec<'scope, u64, Frame> {
     let (index, peers) = (scope.index() as u64, scope.peers() as u64);
@@ -35,7 +34,7 @@ pub fn source<'scope>(
     for (store, archive) in archives.iter().enumerate() {
         for (sensor, known) in archive.sensors().iter().enumerate() {
             if route(&known.id) % peers == index {
-                let from = resume.get(&known.id).copied().unwrap_or(0);
+                let from = resume.from(&known.id);
                 readers.push(Reader::new(store, sensor, archive, from));
             }
         }
@@ -138,7 +137,15 @@ impl Reader {
             let time = format_time(valid_time);
             tracing::warn!(%sensor, %time, %error, "a frame cannot be decoded");
             let offset = archive.offset(frame).unwrap_or_default();
-            Frame { sensor, valid_time, offset, shape: [0; 3], data: Vec::new() }
+            Frame {
+                sensor,
+                valid_time,
+                offset,
+                shape: [0; 3],
+                data: Vec::new(),
+                replay: false,
+                record: None,
+            }
         })
     }
 }

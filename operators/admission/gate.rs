@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use physicnet_stream::{Cadence, Frame, Reason, Reject, SensorId, Time};
+use physicnet_stream::{Cadence, Frame, Position, Reason, Reject, SensorId, Time};
 use serde::{Deserialize, Serialize};
 
 /// What stands in for frames that the cadence says are missing.
@@ -44,7 +44,7 @@ pub struct Admitted {
     pub sensor: SensorId,
     /// When it was valid.
     pub valid_time: Time,
-    /// Its offset in the source; of the frame before the gap for a filled one.
+    /// Its offset in its log; of the frame before the gap for a filled one.
     pub offset: u64,
     /// `[channel, y, x]`.
     pub shape: [usize; 3],
@@ -52,6 +52,8 @@ pub struct Admitted {
     pub data: Vec<f32>,
     /// Made up by the gap policy: it enters the window but no forecast starts from it.
     pub filled: bool,
+    /// Read again after a restart: it enters the window but no forecast starts from it.
+    pub replay: bool,
     /// The window starts anew with this frame.
     pub restart: bool,
 }
@@ -62,11 +64,18 @@ pub struct Gate {
     cadence: Cadence,
     shape: [usize; 3],
     last: Option<Frame>,
-    /// Valid time and content of the frames that a duplicate or a correction may repeat.
-    seen: VecDeque<(Time, u64)>,
+    /// The frames that a duplicate or a correction may repeat.
+    seen: VecDeque<Seen>,
     remember: usize,
     /// The valid time of a rejected jump: if the next frame follows it, the clock was right.
-    jumped: Option<Time>,
+    jumped: Option<(Time, Position)>,
+}
+
+/// What is remembered of an admitted frame.
+struct Seen {
+    valid_time: Time,
+    content: u64,
+    position: Position,
 }
 
 impl Gate {
@@ -90,11 +99,18 @@ impl Gate {
         }
     }
 
+    /// The frames that put a new gate where this one is, in the order in which they came.
+    ///
+    /// An admitted frame ends a pending jump, and windows hold no more frames than are
+    /// remembered: so the remembered ones, and a jump after them, are all that counts.
+    pub fn window(&self) -> Vec<Position> {
+        let seen = self.seen.iter().map(|seen| &seen.position);
+        seen.chain(self.jumped.iter().map(|(_, position)| position)).cloned().collect()
+    }
+
     /// How many cadences after the last frame it lies; 0 starts the window anew.
     fn verdict(&mut self, frame: &Frame) -> Result<u32, Reason> {
-        // A source passes on what it could not decode as a frame without pixels.
-        if frame.shape == [0; 3] {
-            let why = "the source could not decode it; its log says why".to_owned();
+        if let Some(why) = undecodable(frame) {
             return Err(Reason::Undecodable { why });
         }
         let count = frame.shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
@@ -110,11 +126,11 @@ impl Gate {
                 let steps = self.cadence.steps(from, frame.valid_time);
                 (1..=i64::from(self.config.largest_gap) + 1).contains(&steps)
             };
-            if self.jumped.is_some_and(after_jump) {
+            if self.jumped.as_ref().is_some_and(|(time, _)| after_jump(*time)) {
                 self.jumped = None;
                 return Ok(0);
             }
-            self.jumped = Some(frame.valid_time);
+            self.jumped = Some((frame.valid_time, frame.position()));
             return Err(Reason::AbsurdTime { newest });
         }
         if steps > 0 {
@@ -126,8 +142,8 @@ impl Gate {
             });
         }
         let content = content(frame);
-        match self.seen.iter().find(|(time, _)| *time == frame.valid_time) {
-            Some((_, same)) if *same == content => Err(Reason::Duplicate),
+        match self.seen.iter().find(|seen| seen.valid_time == frame.valid_time) {
+            Some(seen) if seen.content == content => Err(Reason::Duplicate),
             Some(_) => Err(Reason::Corrected),
             None => Err(Reason::Late { newest }),
         }
@@ -146,13 +162,29 @@ impl Gate {
                 _ => restart = true,
             }
         }
-        self.seen.push_back((frame.valid_time, content(&frame)));
+        self.seen.push_back(Seen {
+            valid_time: frame.valid_time,
+            content: content(&frame),
+            position: frame.position(),
+        });
         if self.seen.len() > self.remember {
             self.seen.pop_front();
         }
-        let Frame { sensor, valid_time, offset, shape, data } = frame.clone();
-        admitted.push(Admitted { sensor, valid_time, offset, shape, data, filled: false, restart });
-        self.last = Some(frame);
+        // The message has done its work: what is kept is the frame.
+        let last = Frame { record: None, ..frame };
+        let Frame { sensor, valid_time, offset, shape, data, replay, .. } = last.clone();
+        let filled = false;
+        admitted.push(Admitted {
+            sensor,
+            valid_time,
+            offset,
+            shape,
+            data,
+            filled,
+            replay,
+            restart,
+        });
+        self.last = Some(last);
         admitted
     }
 
@@ -178,9 +210,17 @@ impl Gate {
             shape: *shape,
             data,
             filled: true,
+            replay: next.replay,
             restart: false,
         }
     }
+}
+
+/// Why a source could not decode a frame, which it passes on without pixels.
+pub(super) fn undecodable(frame: &Frame) -> Option<String> {
+    let why = "the source could not decode it; its log says why";
+    let unfit = frame.record.as_ref().and_then(|record| record.unfit.clone());
+    unfit.or((frame.shape == [0; 3]).then(|| why.to_owned()))
 }
 
 /// A hash of a frame's values, bit for bit (FNV-1a): tells a duplicate from a correction.
@@ -206,6 +246,8 @@ mod tests {
             offset: time.unsigned_abs(),
             shape: [1, 1, 2],
             data: vec![value, f32::NAN],
+            replay: false,
+            record: None,
         }
     }
 
@@ -267,6 +309,26 @@ mod tests {
         assert_eq!(judge(&mut gate, 5_020, 2.0), Ok(vec![(5_020, 2.0, false, true)]));
         assert_eq!(judge(&mut gate, i64::MIN, 2.0), Err("absurd_time"));
         assert_eq!(judge(&mut gate, i64::MAX, 2.0), Err("absurd_time"));
+    }
+
+    #[test]
+    fn the_window_of_a_gate_puts_another_where_it_is() {
+        // Time and offset of what comes; some of it is refused.
+        let times = [0, 10, 5, 20, 60, 70, 70, 5_000, 80, 9_000, 9_010, 9_020, 8_000, 9_030, 2];
+        for stop in 0..times.len() {
+            for gap in [Gap::Hold, Gap::Skip] {
+                let coming = |at: usize| Frame { offset: at as u64, ..frame(times[at], at as f32) };
+                let mut whole = gate(gap);
+                (0..stop).for_each(|at| _ = whole.judge(coming(at)));
+                let mut again = gate(gap);
+                let window = whole.window();
+                window.iter().for_each(|from| _ = again.judge(coming(from.offset as usize)));
+                assert_eq!(again.window(), window);
+                for at in stop..times.len() {
+                    assert_eq!(again.judge(coming(at)), whole.judge(coming(at)), "{stop}, {at}");
+                }
+            }
+        }
     }
 
     #[test]

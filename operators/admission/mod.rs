@@ -9,4 +9,4 @@ mod gate;
 mod operator;
 
 pub use gate::{AdmissionConfig, Admitted, Gap, Gate};
-pub use operator::Admit;
+pub use operator::{Admit, Judged};

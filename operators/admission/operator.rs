@@ -2,18 +2,30 @@
 
 use std::collections::HashMap;
 
-use physicnet_stream::{Catalogue, Frame, Pile, Reason, Reject, SensorId, route};
+use physicnet_stream::{Catalogue, Frame, Mark, Pile, Reason, Reject, SensorId, route};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use crate::admission::gate::undecodable;
 use crate::admission::{AdmissionConfig, Admitted, Gate};
+
+/// What admission makes of frames.
+pub struct Judged<'scope> {
+    /// The frames to use, in order per sensor.
+    pub admitted: StreamVec<'scope, u64, Admitted>,
+    /// The frames that were refused.
+    pub rejected: StreamVec<'scope, u64, Reject>,
+    /// For every frame what it changes in the progress of the job.
+    pub marks: StreamVec<'scope, u64, Mark>,
+}
 
 /// Extension trait: brings each sensor's frames to its worker and judges them there.
 pub trait Admit<'scope> {
-    /// The frames to use, in order per sensor, and the frames that were refused.
+    /// Every frame is admitted or rejected, and marked; one that is read again for the window
+    /// alone has been marked, and rejected if it was, before.
     ///
     /// `remember` is how many frames back a duplicate is told from a late frame: `history`.
     fn admit(
@@ -21,7 +33,7 @@ pub trait Admit<'scope> {
         config: &AdmissionConfig,
         catalogue: &Catalogue,
         remember: usize,
-    ) -> (StreamVec<'scope, u64, Admitted>, StreamVec<'scope, u64, Reject>);
+    ) -> Judged<'scope>;
 }
 
 impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
@@ -30,55 +42,69 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
         config: &AdmissionConfig,
         catalogue: &Catalogue,
         remember: usize,
-    ) -> (StreamVec<'scope, u64, Admitted>, StreamVec<'scope, u64, Reject>) {
+    ) -> Judged<'scope> {
         let mut builder = OperatorBuilder::new("Admit".to_owned(), self.scope());
         let mut input =
             builder.new_input(self, Exchange::new(|frame: &Frame| route(&frame.sensor)));
         let (admitted, admitted_stream) = builder.new_output();
         let (rejected, rejected_stream) = builder.new_output();
+        let (marks, mark_stream) = builder.new_output();
         let mut admitted =
             OutputBuilder::<_, CapacityContainerBuilder<Vec<Admitted>>>::from(admitted);
         let mut rejected =
             OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(rejected);
+        let mut marks = OutputBuilder::<_, CapacityContainerBuilder<Vec<Mark>>>::from(marks);
         let (config, catalogue) = (config.clone(), catalogue.clone());
 
         builder.build(move |_caps| {
             let mut gates = HashMap::<SensorId, Gate>::new();
             let mut pile = Pile::default();
             move |_frontiers| {
-                // A frame is judged under the capabilities of both outputs: it takes one way.
+                // A frame is judged under the capabilities of all outputs.
                 input.for_each_stamp(|cap, batches| {
-                    let (Some(use_cap), Some(reject_cap)) =
-                        (cap.retain_least(0), cap.retain_least(1))
-                    else {
-                        return;
-                    };
+                    let caps = [0, 1, 2].map(|output| cap.retain_least(output));
+                    let [Some(use_cap), Some(reject_cap), Some(mark_cap)] = caps else { return };
                     for frame in batches.flat_map(|batch| batch.drain(..)) {
-                        pile.push(use_cap.clone(), (reject_cap.clone(), frame));
+                        let others = (reject_cap.clone(), mark_cap.clone());
+                        pile.push(use_cap.clone(), (others, frame));
                     }
                 });
                 if pile.is_empty() {
                     return;
                 }
                 let (mut admitted, mut rejected) = (admitted.activate(), rejected.activate());
-                for (use_cap, (reject_cap, frame)) in pile.take() {
-                    let told = match gate_of(&mut gates, &frame, &config, &catalogue, remember) {
-                        Some(gate) => gate.judge(frame),
-                        None => Err(Box::new(Reject { frame, reason: Reason::UnknownSensor })),
+                let mut marks = marks.activate();
+                for (use_cap, ((reject_cap, mark_cap), frame)) in pile.take() {
+                    let (replay, read, sensor) =
+                        (frame.replay, frame.position(), frame.sensor.clone());
+                    let gate = gate_of(&mut gates, &frame, &config, &catalogue, remember);
+                    let told = match (undecodable(&frame), gate) {
+                        (Some(why), _) => Err(Reason::Undecodable { why }),
+                        (None, None) => Err(Reason::UnknownSensor),
+                        (None, Some(gate)) => Ok(gate),
+                    };
+                    let told = match told {
+                        Ok(gate) => gate.judge(frame),
+                        Err(reason) => Err(Box::new(Reject { frame, reason })),
                     };
                     match told {
                         Ok(frames) => {
                             admitted.session(&use_cap).give_iterator(frames.into_iter());
                         }
+                        Err(_) if replay => {}
                         Err(reject) => {
                             tracing::warn!(target: "physicnet::admission", "{reject}");
                             rejected.session(&reject_cap).give(*reject);
                         }
                     }
+                    if !replay {
+                        let window = gates.get(&sensor).map(Gate::window).unwrap_or_default();
+                        marks.session(&mark_cap).give(Mark { sensor, read, window });
+                    }
                 }
             }
         });
-        (admitted_stream, rejected_stream)
+        Judged { admitted: admitted_stream, rejected: rejected_stream, marks: mark_stream }
     }
 }
 
@@ -90,7 +116,8 @@ fn gate_of<'a>(
     remember: usize,
 ) -> Option<&'a mut Gate> {
     if !gates.contains_key(&frame.sensor) {
-        let sensor = catalogue.get(&frame.sensor)?;
+        // An undecodable frame may bear any name: it makes no state.
+        let sensor = catalogue.get(&frame.sensor).filter(|_| frame.shape != [0; 3])?;
         let gate = Gate::new(config.clone(), sensor.cadence, sensor.grid.shape(), remember);
         gates.insert(frame.sensor.clone(), gate);
     }

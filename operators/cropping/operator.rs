@@ -1,8 +1,10 @@
 //! Cropping over a stream.
 
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use physicnet_stream::{Catalogue, Failure};
+use physicnet_stream::{Catalogue, Failure, Sensor, SensorId};
 use timely::dataflow::StreamVec;
 
 use crate::admission::Admitted;
@@ -29,6 +31,7 @@ impl<'scope> Crop<'scope> for StreamVec<'scope, u64, Admitted> {
         failure: &Failure,
     ) -> StreamVec<'scope, u64, Cropped> {
         let (net, catalogue) = (Rc::clone(net), catalogue.clone());
+        let mut sensors = HashMap::<SensorId, Arc<Sensor>>::new();
         stage(
             self,
             "Crop",
@@ -36,12 +39,17 @@ impl<'scope> Crop<'scope> for StreamVec<'scope, u64, Admitted> {
             failure.clone(),
             |_| (),
             move |frames| {
-                let view = |frame: Admitted| {
-                    // Admission let only sensors of the catalogue pass.
-                    let sensor = &catalogue[&frame.sensor];
-                    crop(frame, sensor, &net.config)
+                let mut view = |frame: Admitted| {
+                    if !sensors.contains_key(&frame.sensor) {
+                        let why = format!("{}: is not in the catalogue", frame.sensor);
+                        let stranger = || candle_core::Error::Msg(why);
+                        let sensor = catalogue.get(&frame.sensor).ok_or_else(stranger)?;
+                        sensors.insert(frame.sensor.clone(), sensor);
+                    }
+                    let sensor = Arc::clone(&sensors[&frame.sensor]);
+                    Ok(crop(frame, &sensor, &net.config))
                 };
-                Ok(frames.into_iter().map(view).collect())
+                frames.into_iter().map(&mut view).collect()
             },
         )
     }

@@ -110,7 +110,15 @@ fn frame(sensor: &str, step: i64, value: f32) -> Frame {
     // Real cadences jitter.
     let valid_time = step * STEP + step % 3;
     let data = vec![value, value + 1.0];
-    Frame { sensor: sensor.into(), valid_time, offset: step as u64, shape: [1, 1, 2], data }
+    Frame {
+        sensor: sensor.into(),
+        valid_time,
+        offset: step as u64,
+        shape: [1, 1, 2],
+        data,
+        replay: false,
+        record: None,
+    }
 }
 
 fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {

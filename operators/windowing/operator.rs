@@ -40,7 +40,8 @@ impl Window {
 
 /// Extension trait: slides a window over each sensor's frames.
 pub trait Windowed<'scope> {
-    /// A window for every frame that completes one; frames made up for a gap complete none.
+    /// A window for every frame that completes one; frames made up for a gap, or read again
+    /// after a restart, complete none.
     fn windows(self, history: usize, failure: &Failure) -> StreamVec<'scope, u64, Window>;
 }
 
@@ -56,7 +57,7 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
             move |frames| {
                 let slide = |coded: Coded| {
                     let head = &coded.frame.head;
-                    let (restart, filled) = (head.restart, head.filled);
+                    let (restart, silent) = (head.restart, head.filled || head.replay);
                     let ring = rings.entry(head.sensor.clone()).or_default();
                     if restart {
                         ring.clear();
@@ -65,7 +66,7 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
                         ring.pop_front();
                     }
                     ring.push_back(Rc::new(Slot { coded, flow: OnceCell::new() }));
-                    let complete = ring.len() == history && !filled;
+                    let complete = ring.len() == history && !silent;
                     complete.then(|| Window { slots: ring.iter().map(Rc::clone).collect() })
                 };
                 Ok(frames.into_iter().map(slide).collect::<Vec<_>>())

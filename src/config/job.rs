@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use physicnet_connectors::rejects::RejectsConfig;
-use physicnet_connectors::{RejectsSink, Sink, SinkConfig, Source, SourceConfig};
+use physicnet_connectors::{Opened, RejectsSink, Sink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
 use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
-use physicnet_stream::{Catalogue, Sensor, SensorId};
+use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Cluster, Counts, Parts};
@@ -30,7 +30,7 @@ use crate::engine::{Cluster, Counts, Parts};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// Its name in logs.
+    /// Its name in logs, and in Kafka: its consumer group, transactional id and topics bear it.
     #[serde(default = "name")]
     pub name: String,
     /// Where frames come from.
@@ -198,8 +198,7 @@ impl Job {
     pub fn open(&self) -> Result<Parts> {
         self.check()?;
         let sources = self.sources()?;
-        let sensors = sensors(&sources)?;
-        let checkpoint = self.checkpoint(&sensors)?;
+        let checkpoint = self.checkpoint(&kinds(&sources)?)?;
         self.assemble(sources, checkpoint)
     }
 
@@ -209,7 +208,7 @@ impl Job {
     /// When one cannot be opened, naming it.
     pub fn sources(&self) -> Result<Vec<Source>> {
         let open = |(i, source): (usize, &SourceConfig)| {
-            source.open().with_context(|| format!("sources[{i}]"))
+            source.open(&self.name).with_context(|| format!("sources[{i}]"))
         };
         self.sources.iter().enumerate().map(open).collect()
     }
@@ -220,13 +219,26 @@ impl Job {
     /// As [`open`](Job::open).
     pub fn assemble(&self, sources: Vec<Source>, checkpoint: Checkpoint) -> Result<Parts> {
         let catalogue = catalogue(&sources)?;
-        for sensor in catalogue.values() {
+        for sensor in catalogue.known().chain(catalogue.any()) {
             fits(&checkpoint.config, sensor)?;
         }
-        let open = |(i, sink): (usize, &SinkConfig)| {
-            sink.open(&catalogue).with_context(|| format!("sinks[{i}]"))
-        };
-        let sinks = self.sinks.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        let (mut sinks, mut ledger) = (Vec::new(), None);
+        for (i, sink) in self.sinks.iter().enumerate() {
+            let opened = sink.open(&self.name, &sources, &catalogue);
+            match opened.with_context(|| format!("sinks[{i}]"))? {
+                Opened::Sink(sink) => sinks.push(sink),
+                Opened::Ledger(only) => {
+                    ensure!(ledger.is_none(), "sinks[{i}]: a job keeps its progress in one place");
+                    ledger = Some(only);
+                }
+            }
+        }
+        let needs_ledger = sources.iter().any(|source| matches!(source, Source::Kafka(_)));
+        ensure!(
+            ledger.is_some() || !needs_ledger,
+            "sinks: a job that reads Kafka keeps its progress there; add {{type: kafka, cluster: \
+             ..., topic: ...}}, without `topic` if its forecasts go elsewhere"
+        );
         let mut products: Vec<String> =
             self.sinks.iter().flat_map(|sink| sink.products().to_vec()).collect();
         products.extend(self.scoring.iter().flat_map(|scoring| scoring.products.clone()));
@@ -256,6 +268,7 @@ impl Job {
             in_flight: self.in_flight,
             sinks,
             rejects: rejects.unwrap_or_default(),
+            ledger,
             scoring,
             totals: Totals::default(),
             counts: Counts::default(),
@@ -264,10 +277,16 @@ impl Job {
     }
 }
 
-/// Every sensor of the sources, in their order.
+/// Every sensor of the sources that is known by name, in their order.
 fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
     let lists = sources.iter().map(|source| Ok(source.sensors()?));
     Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// What the sensors of the sources are like, whatever their names.
+fn kinds(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
+    let any = sources.iter().filter_map(Source::any).map(Arc::clone);
+    Ok(sensors(sources)?.into_iter().chain(any).collect())
 }
 
 fn catalogue(sources: &[Source]) -> Result<Catalogue> {
@@ -275,8 +294,14 @@ fn catalogue(sources: &[Source]) -> Result<Catalogue> {
     for sensor in sensors(sources)? {
         let id = sensor.id.clone();
         ensure!(
-            catalogue.insert(id.clone(), sensor).is_none(),
+            catalogue.insert(sensor),
             "sources: two sensors are called {id}; give one source another `sensor` or `name`"
+        );
+    }
+    for any in sources.iter().filter_map(Source::any) {
+        ensure!(
+            catalogue.insert_any(Arc::clone(any)),
+            "sources: two of them take sensors of any name; name the `sensors` of one"
         );
     }
     ensure!(!catalogue.is_empty(), "sources: they have no sensors");
@@ -307,12 +332,13 @@ fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
 }
 
 /// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
-fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<BTreeMap<SensorId, u64>> {
+fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<Resume> {
     let mut least: Option<BTreeMap<SensorId, u64>> = None;
     for sink in sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_))) {
         let progress = sink.progress(catalogue)?;
-        let offsets = catalogue.keys().map(|sensor| {
-            (sensor.clone(), progress.get(sensor).map_or(0, |progress| progress.replay_from))
+        let offsets = catalogue.known().map(|sensor| {
+            let progress = progress.get(&sensor.id);
+            (sensor.id.clone(), progress.map_or(0, |progress| progress.replay_from))
         });
         least = Some(match least {
             None => offsets.collect(),
@@ -321,7 +347,12 @@ fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<BTreeMap<SensorId, u6
                 .collect(),
         });
     }
-    Ok(least.unwrap_or_default())
+    let window = |(sensor, offset): (SensorId, u64)| {
+        let position = Position { log: sensor.as_str().into(), offset };
+        (sensor, vec![position])
+    };
+    let windows = least.unwrap_or_default().into_iter().map(window).collect();
+    Ok(Resume { windows, ..Resume::default() })
 }
 
 #[cfg(test)]
@@ -338,7 +369,7 @@ mod tests {
         for (bad, expected) in [
             ("wrokers: 2", "wrokers: unknown field"),
             ("admission: {gap: leap}", "admission.gap: unknown variant"),
-            ("sinks: [{type: kafka}]", "sinks[0]"),
+            ("sinks: [{type: kafak}]", "sinks[0]"),
             ("sinks: [{type: zarr, path: a, prodcuts: []}]", "sinks[0]"),
         ] {
             let error = parse::<Job>(&format!("{text}{bad}"), false).unwrap_err().to_string();

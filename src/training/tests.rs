@@ -31,7 +31,15 @@ fn frames(count: usize, hole: bool) -> Vec<Frame> {
             data[5] = f32::NAN;
         }
         let (offset, valid_time) = (step as u64, step as i64 * 60_000_000_000);
-        Frame { sensor: "a".into(), valid_time, offset, shape: [1, SIDE, SIDE], data }
+        Frame {
+            sensor: "a".into(),
+            valid_time,
+            offset,
+            shape: [1, SIDE, SIDE],
+            data,
+            replay: false,
+            record: None,
+        }
     };
     (0..count).map(frame).collect()
 }

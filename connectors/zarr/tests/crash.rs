@@ -43,7 +43,7 @@ fn run(path: &Path, count: u64, batch: usize, fuse: Option<usize>) -> Result<()>
     let forecasts: Vec<Forecast> = (0..count).map(|at| forecast("a", &grid, at)).collect();
     let mut files = Files::new(path, false)?;
     files.fuse = fuse;
-    let sensor = catalogue(&["a"], &grid).into_values().next().unwrap();
+    let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let products = ["persistence".to_owned()];
     let mut store = ForecastStore::open(files, &sensor, &forecasts[0], &products, false)?;
     forecasts.chunks(batch).try_for_each(|batch| store.commit(batch))

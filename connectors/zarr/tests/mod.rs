@@ -32,16 +32,15 @@ fn frame(sensor: &str, grid: &Grid, at: u64) -> Frame {
         offset: at,
         shape,
         data: (0..shape.iter().product()).map(value).collect(),
+        replay: false,
+        record: None,
     }
 }
 
 /// A catalogue of the sensors called so, on `grid`, every five minutes.
 fn catalogue(names: &[&str], grid: &Grid) -> Catalogue {
     let cadence = Cadence::new(300_000_000_000).unwrap();
-    let sensor = |name: &&str| {
-        let sensor = Sensor { id: name.into(), grid: grid.clone(), cadence };
-        (sensor.id.clone(), Arc::new(sensor))
-    };
+    let sensor = |name: &&str| Arc::new(Sensor { id: name.into(), grid: grid.clone(), cadence });
     names.iter().map(sensor).collect()
 }
 

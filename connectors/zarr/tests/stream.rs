@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
-use physicnet_stream::{Failure, Frame, Pace, SensorId, Stop};
+use physicnet_stream::{Failure, Frame, Pace, Resume, SensorId, Stop};
 use serde_json::Map;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map as _;
@@ -30,7 +30,7 @@ fn pace(durable: &ProbeHandle<u64>, stop: &Stop, failure: &Failure) -> Pace {
 fn stream(
     config: ZarrSource,
     workers: usize,
-    resume: BTreeMap<SensorId, u64>,
+    resume: Resume,
     stop_after: Option<usize>,
 ) -> BTreeMap<SensorId, Vec<u64>> {
     let seen = Arc::new(Mutex::new(BTreeMap::<SensorId, Vec<u64>>::new()));
@@ -65,7 +65,8 @@ fn every_frame_once_for_any_workers_from_any_offset() {
     let path = folder.path().join("s.zarr");
     archive(&path, 40);
     for workers in [1, 2, 3] {
-        let resume = BTreeMap::from([("s/0001".into(), 35)]);
+        let next = BTreeMap::from([("s/0001".into(), 35)]);
+        let resume = Resume { next, ..Resume::default() };
         let mut seen = stream(ZarrSource::new(&path), workers, resume, None);
         seen.values_mut().for_each(|offsets| offsets.sort_unstable());
         let expected = [("s/0000", 0), ("s/0001", 35), ("s/0002", 0)]
@@ -101,10 +102,10 @@ fn a_store_that_grows_is_followed() {
     let open = Archive::open(&config).unwrap();
     assert_eq!(open.times(0).len(), 3);
     // In the beginning nothing but what is there: then the store grows.
-    let first = stream(ZarrSource::new(&path), 1, BTreeMap::new(), None);
+    let first = stream(ZarrSource::new(&path), 1, Resume::default(), None);
     assert_eq!(first.values().flatten().count(), 9);
     began.send(()).unwrap();
-    let seen = stream(config, 2, BTreeMap::new(), Some(63));
+    let seen = stream(config, 2, Resume::default(), Some(63));
     grow.join().unwrap();
     assert!(seen.values().all(|offsets| offsets.len() == 21), "{seen:?}");
 }
@@ -126,7 +127,7 @@ fn forecasts_are_durable_when_the_frontier_says_so() {
         let durable = ProbeHandle::new();
         let pace = pace(&durable, &Stop::default(), &report);
         worker.dataflow(|scope| {
-            let forecasts = source(scope, &[archive], &BTreeMap::new(), pace)
+            let forecasts = source(scope, &[archive], &Resume::default(), pace)
                 .map(|frame| forecast(frame.sensor.as_str(), &grid(2, 3), frame.offset));
             sink(forecasts, &to, &names, report.clone()).unwrap().probe_with(&durable);
         });
@@ -147,6 +148,6 @@ fn a_frame_that_cannot_be_decoded_is_empty() {
     let open = Archive::open(&ZarrSource::new(&path)).unwrap();
     let error = open.read(1, 20).err().unwrap().to_string();
     assert!(error.contains("rain") && error.contains("chunk"), "{error}");
-    let seen = stream(ZarrSource::new(&path), 1, BTreeMap::new(), None);
+    let seen = stream(ZarrSource::new(&path), 1, Resume::default(), None);
     assert!(seen.values().all(|offsets| offsets.len() == 40));
 }

@@ -1,0 +1,271 @@
+//! Which brokers, and how to be let in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use physicnet_stream::{Error, Result};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, Producer};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// How long a broker is asked before it counts as out of reach.
+const ASK: Duration = Duration::from_secs(15);
+
+/// A Kafka cluster.
+///
+/// ```yaml
+/// brokers: "kafka-1:9093,kafka-2:9093"
+/// tls: {ca: ca.pem}
+/// sasl: {mechanism: scram_sha_512, username: radar, password_file: /run/secrets/kafka}
+/// properties: {client.rack: north}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// Encryption; absent, the connection is in the clear.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Who we are; absent, nobody in particular.
+    #[serde(default)]
+    pub sasl: Option<Sasl>,
+    /// Any property of librdkafka; these have the last word.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Encryption of the connection. `{}` trusts what the system trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The certificates to trust, PEM; absent, the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, PEM, where the brokers want one.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+    /// A file that holds the key's password.
+    pub key_password_file: Option<PathBuf>,
+}
+
+/// Authentication by name and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// How the password is shown to the broker.
+    pub mechanism: Mechanism,
+    /// The name.
+    pub username: String,
+    /// The password, e.g. `${KAFKA_PASSWORD}`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Instead: a file that holds the password. A line feed at its end is not part of it.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// In the clear within the connection: with TLS only.
+    Plain,
+    /// Salted challenge and response over SHA-256.
+    #[serde(rename = "scram_sha_256")]
+    ScramSha256,
+    /// Salted challenge and response over SHA-512.
+    #[serde(rename = "scram_sha_512")]
+    ScramSha512,
+}
+
+/// A word that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+impl Cluster {
+    /// A cluster without locks at `brokers`.
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self { brokers: brokers.into(), tls: None, sasl: None, properties: BTreeMap::new() }
+    }
+
+    /// What librdkafka is told, with `settings` under the user's own properties.
+    pub(super) fn client(&self, settings: &[(&str, &str)]) -> Result<ClientConfig> {
+        let Self { brokers, tls, sasl, properties } = self;
+        if brokers.is_empty() {
+            return Err(Error::new("cluster.brokers", "is empty; write host:port"));
+        }
+        if !cfg!(feature = "tls") {
+            let wants_tls = tls.is_some().then_some("cluster.tls");
+            let scram = sasl.as_ref().is_some_and(|sasl| sasl.mechanism != Mechanism::Plain);
+            let wants_tls = wants_tls.or(scram.then_some("cluster.sasl.mechanism"));
+            if let Some(key) = wants_tls {
+                let why = "this program was built without TLS; build it with `--features tls` \
+                           (it needs OpenSSL's development files, e.g. libssl-dev)";
+                return Err(Error::new(key, why));
+            }
+        }
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers);
+        // A frame of some MiB is one message; brokers and topics have the say.
+        config.set("message.max.bytes", "67108864").set("client.id", "physicnet");
+        let protocol = match (tls, sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        config.set("security.protocol", protocol);
+        if let Some(Tls { ca, certificate, key, key_password_file }) = tls {
+            let files = [
+                ("ssl.ca.location", "ca", ca),
+                ("ssl.certificate.location", "certificate", certificate),
+                ("ssl.key.location", "key", key),
+            ];
+            for (property, name, file) in files {
+                if let Some(file) = file {
+                    // librdkafka's own words for a file that is not there name no key.
+                    std::fs::metadata(file).map_err(|e| {
+                        Error::new(format!("cluster.tls.{name}: {}", file.display()), e)
+                    })?;
+                    config.set(property, file.to_string_lossy());
+                }
+            }
+            if let Some(file) = key_password_file {
+                config.set("ssl.key.password", secret("cluster.tls.key_password_file", file)?);
+            }
+        }
+        if let Some(Sasl { mechanism, username, password, password_file }) = sasl {
+            let mechanism = match mechanism {
+                Mechanism::Plain => "PLAIN",
+                Mechanism::ScramSha256 => "SCRAM-SHA-256",
+                Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            let password = match (password, password_file) {
+                (Some(Secret(password)), None) => password.clone(),
+                (None, Some(file)) => secret("cluster.sasl.password_file", file)?,
+                _ => {
+                    let why = "give either `password`, e.g. ${KAFKA_PASSWORD}, or `password_file`";
+                    return Err(Error::new("cluster.sasl", why));
+                }
+            };
+            config.set("sasl.mechanism", mechanism);
+            config.set("sasl.username", username).set("sasl.password", password);
+        }
+        settings.iter().for_each(|(key, value)| _ = config.set(*key, *value));
+        properties.iter().for_each(|(key, value)| _ = config.set(key, value));
+        Ok(config)
+    }
+
+    /// What the brokers say of `topic`, or of all topics.
+    pub(super) fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
+        let producer: BaseProducer =
+            self.client(&[])?.create().map_err(|e| self.error("client", e))?;
+        let metadata = producer.client().fetch_metadata(topic, ASK);
+        metadata.map_err(|e| self.error("asking for topics", e))
+    }
+
+    /// Makes those of `topics` that are not there: name, properties, and how many partitions
+    /// (`None`: as many as the broker makes).
+    pub(super) fn make(&self, topics: &[(&str, &[(&str, &str)], Option<i32>)]) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client(&[])?.create().map_err(|e| self.error("client", e))?;
+        let new = topics.iter().map(|(name, properties, partitions)| {
+            let mut topic =
+                NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
+            for (key, value) in *properties {
+                topic = topic.set(key, value);
+            }
+            topic
+        });
+        let new: Vec<_> = new.collect();
+        let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        let made = futures_executor::block_on(admin.create_topics(&new, &options));
+        for told in made.map_err(|e| self.error("making topics", e))? {
+            match told {
+                Ok(topic) => tracing::info!("topic {topic} made"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(Error::new(format!("topic {topic}"), format!("{code}; make it")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `error` with the brokers' names.
+    pub(super) fn error(&self, doing: &str, error: KafkaError) -> Error {
+        Error::new(format!("Kafka at {}: {doing}", self.brokers), error)
+    }
+}
+
+fn secret(key: &str, file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::new(format!("{key}: {}", file.display()), e))?;
+    Ok(text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_from_files_and_are_not_printed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "tell nobody\n").unwrap();
+        let sasl = |password: Option<&str>, password_file| Sasl {
+            mechanism: Mechanism::Plain,
+            username: "radar".into(),
+            password: password.map(|p| Secret(p.into())),
+            password_file,
+        };
+        let with = |sasl| Cluster { sasl: Some(sasl), ..Cluster::new("a:1") };
+        let cluster = with(sasl(None, Some(file)));
+        let config = cluster.client(&[]).unwrap();
+        assert_eq!(config.get("sasl.password"), Some("tell nobody"));
+        assert_eq!(config.get("security.protocol"), Some("sasl_plaintext"));
+        let cluster = with(sasl(Some("tell nobody"), None));
+        let printed = format!("{cluster:?} {}", serde_json::to_string(&cluster).unwrap());
+        assert!(printed.contains("***") && !printed.contains("nobody"), "{printed}");
+        for wrong in [sasl(None, None), sasl(None, Some("absent".into()))] {
+            let error = with(wrong).client(&[]).unwrap_err().to_string();
+            assert!(error.contains("password_file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn properties_have_the_last_word() {
+        let mut cluster = Cluster::new("a:1");
+        cluster.properties.insert("linger.ms".into(), "7".into());
+        let config = cluster.client(&[("linger.ms", "0"), ("acks", "all")]).unwrap();
+        assert_eq!((config.get("linger.ms"), config.get("acks")), (Some("7"), Some("all")));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_program_without_tls_says_so() {
+        let cluster = Cluster { tls: Some(Tls::default()), ..Cluster::new("a:1") };
+        let error = cluster.client(&[]).unwrap_err().to_string();
+        assert!(error.contains("--features tls"), "{error}");
+    }
+}

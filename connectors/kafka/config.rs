@@ -1,0 +1,316 @@
+//! What a job file says about topics.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use physicnet_stream::{
+    Axis, Cadence, Error, Grid, Result, Sensor, SensorId, Time, Variable, parse_duration,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Cluster;
+use super::format::{Format, TimeFrom};
+use crate::zarr::{Archive, ZarrSource, parse_time};
+
+/// Topics of frames.
+///
+/// ```yaml
+/// cluster: {brokers: "localhost:9092"}
+/// topics: [radar.frames]
+/// like: radar.zarr
+/// cadence: 5min
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSource {
+    /// Where the topics are.
+    pub cluster: Cluster,
+    /// Their names. All partitions are read, whoever else reads them.
+    pub topics: Vec<String>,
+    /// How frames are written in a message.
+    #[serde(default)]
+    pub format: Format,
+    /// Where the name of the sensor is.
+    #[serde(default)]
+    pub sensor: SensorFrom,
+    /// The sensors of the job; empty: whatever sensors the topics have.
+    #[serde(default)]
+    pub sensors: Vec<SensorId>,
+    /// The most sensors, where `sensors` does not name them: every new name takes memory.
+    #[serde(default = "ten_thousand")]
+    pub most_sensors: usize,
+    /// Where the valid time is.
+    #[serde(default)]
+    pub time: TimeFrom,
+    /// The grid of every frame, unless `like` tells it.
+    #[serde(default)]
+    pub grid: Option<GridSection>,
+    /// A Zarr store whose grid the frames have: variables, units and axes.
+    #[serde(default)]
+    pub like: Option<PathBuf>,
+    /// Which variables of that store, in the order of the channels; empty: all.
+    #[serde(default)]
+    pub variables: Vec<String>,
+    /// The step between valid times, e.g. `5min`; by default that of the store `like`.
+    #[serde(default)]
+    pub cadence: Option<String>,
+    /// Where a partition is read from that the job has not read before: `earliest`, `latest`,
+    /// or a time, e.g. `2010-08-26T05:00`, UTC, by the brokers' timestamps.
+    #[serde(default = "earliest")]
+    pub from: String,
+    /// Whether to wait for more at the end of the partitions; `false` ends the source there.
+    #[serde(default = "yes")]
+    pub follow: bool,
+    /// The largest message that is decoded, in MiB.
+    #[serde(default = "sixteen")]
+    pub largest_message_mib: usize,
+}
+
+fn ten_thousand() -> usize {
+    10_000
+}
+
+fn earliest() -> String {
+    "earliest".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+/// Where a message says whose frame it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorFrom {
+    /// The key, as text.
+    #[default]
+    Key,
+    /// The `source_name` within the message.
+    SourceName,
+}
+
+/// A grid as a job file says it.
+///
+/// ```yaml
+/// variables: [{name: precip_rate, units: mm h-1}]
+/// y: {count: 256, first: 255, step: -2, units: km}
+/// x: {count: 256, first: -255, step: 2, units: km}
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GridSection {
+    /// The channels, in order.
+    pub variables: Vec<Variable>,
+    /// Rows.
+    pub y: AxisSection,
+    /// Columns.
+    pub x: AxisSection,
+}
+
+/// An axis as a job file says it: its `values`, or how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AxisSection {
+    /// `y` or `x` where it is not said.
+    pub name: Option<String>,
+    /// The unit of the values; empty where there is none.
+    pub units: String,
+    /// The coordinate of every pixel centre.
+    pub values: Vec<f64>,
+    /// How many pixels there are, where `values` does not tell.
+    pub count: usize,
+    /// The coordinate of the first, with `count`.
+    pub first: f64,
+    /// The step between them, with `count`; 1 where it is not said.
+    pub step: Option<f64>,
+}
+
+impl AxisSection {
+    fn axis(&self, key: &str) -> Result<Axis> {
+        let Self { name, units, values, count, first, step } = self;
+        let even = || (0..*count).map(|at| first + step.unwrap_or(1.0) * at as f64).collect();
+        let values = if values.is_empty() { even() } else { values.clone() };
+        if values.is_empty() || (*count != 0 && *count != values.len()) {
+            return Err(Error::new(format!("grid.{key}"), "give `values`, or `count` pixels"));
+        }
+        let name = name.clone().unwrap_or_else(|| key.to_owned());
+        Ok(Axis { name, units: units.clone(), values })
+    }
+}
+
+/// Where a partition is read from for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    Earliest,
+    Latest,
+    Time(Time),
+}
+
+impl KafkaSource {
+    /// Checks what can be checked without a broker.
+    ///
+    /// # Errors
+    /// When a setting makes no sense, naming the key.
+    pub fn validate(&self) -> Result<()> {
+        if self.topics.is_empty() || self.topics.iter().any(String::is_empty) {
+            return Err(Error::new("topics", "name at least one"));
+        }
+        if let Some(topic) = self.topics.iter().find(|topic| topic.contains('/')) {
+            return Err(Error::new("topics", format!("{topic} is no name of a topic")));
+        }
+        if self.largest_message_mib == 0 || self.largest_message_mib > 1024 {
+            return Err(Error::new("largest_message_mib", "lies between 1 and 1024"));
+        }
+        if !self.follow && self.topics.len() > 1 {
+            let why = "false ends one topic; give each topic a source of its own";
+            return Err(Error::new("follow", why));
+        }
+        self.start().map(drop)
+    }
+
+    pub(super) fn start(&self) -> Result<From> {
+        match &*self.from {
+            "earliest" => Ok(From::Earliest),
+            "latest" => Ok(From::Latest),
+            time => parse_time(time)
+                .map(From::Time)
+                .map_err(|e| Error::new("from", format!("write earliest, latest or a time: {e}"))),
+        }
+    }
+
+    /// What its sensors are like: the grid and the cadence that the settings tell, under no name.
+    pub(super) fn template(&self) -> Result<Arc<Sensor>> {
+        let (grid, usual) = match (&self.grid, &self.like) {
+            (Some(GridSection { variables, y, x }), None) => {
+                if variables.is_empty() {
+                    return Err(Error::new("grid.variables", "name at least one"));
+                }
+                let variables = variables.clone();
+                (Grid { variables, y: y.axis("y")?, x: x.axis("x")? }, None)
+            }
+            (None, Some(path)) => {
+                let variables = self.variables.clone();
+                let archive = Archive::open(&ZarrSource { variables, ..ZarrSource::new(path) })?;
+                let sensor = &archive.sensors()[0];
+                (sensor.grid.clone(), Some(sensor.cadence))
+            }
+            _ => {
+                let why = "say what the frames are like: `grid`, or `like` a Zarr store";
+                return Err(Error::new("grid", why));
+            }
+        };
+        let cadence = match (&self.cadence, usual) {
+            (Some(text), _) => {
+                parse_duration(text).and_then(Cadence::new).map_err(|e| Error::new("cadence", e))?
+            }
+            (None, Some(usual)) => usual,
+            (None, None) => return Err(Error::new("cadence", "say it, e.g. 5min")),
+        };
+        Ok(Arc::new(Sensor { id: "".into(), grid, cadence }))
+    }
+}
+
+/// What comes out of a transaction that fails halfway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Nothing: forecasts, dead letters and progress are one transaction.
+    #[default]
+    ExactlyOnce,
+    /// What was sent; after a restart it is sent again. For brokers without transactions.
+    AtLeastOnce,
+}
+
+/// Topics of forecasts, of dead letters, and of the job's progress.
+///
+/// ```yaml
+/// cluster: {brokers: "localhost:9092"}
+/// topic: radar.forecasts
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSink {
+    /// Where the topics are.
+    pub cluster: Cluster,
+    /// The topic of the forecasts; absent, only progress and dead letters are kept here.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// How forecasts are written in a message.
+    #[serde(default)]
+    pub format: Format,
+    /// Whether a crash can leave a forecast twice.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The topic of what could not be used; by default `physicnet.JOB.dead-letters`.
+    #[serde(default)]
+    pub dead_letters: Option<String>,
+    /// The compacted topic of the job's progress; by default `physicnet.JOB.progress`.
+    #[serde(default)]
+    pub progress: Option<String>,
+}
+
+impl KafkaSink {
+    /// Forecasts into `topic` at `brokers`, exactly once.
+    pub fn new(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self {
+            cluster: Cluster::new(brokers),
+            topic: Some(topic.into()),
+            format: Format::default(),
+            delivery: Delivery::default(),
+            dead_letters: None,
+            progress: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> KafkaSource {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_grid_is_said_in_the_job() {
+        let source = parse(
+            r#"{"cluster": {"brokers": "a:1"}, "topics": ["t"], "cadence": "5min", "grid":
+               {"variables": [{"name": "r"}], "y": {"count": 3, "first": 4, "step": -2},
+                "x": {"values": [1, 2, 4], "units": "km", "name": "lon"}}}"#,
+        );
+        source.validate().unwrap();
+        let sensor = source.template().unwrap();
+        assert_eq!(sensor.grid.y.values, [4.0, 2.0, 0.0]);
+        assert_eq!((&*sensor.grid.y.name, &*sensor.grid.x.name), ("y", "lon"));
+        assert_eq!(sensor.grid.shape(), [1, 3, 3]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let base = r#""cluster": {"brokers": "a:1"}, "topics": ["t"]"#;
+        for (more, key) in [
+            (r#""from": "yesterday""#, "from"),
+            (r#""largest_message_mib": 0"#, "largest_message_mib"),
+            (r#""topics": []"#, "topics"),
+        ] {
+            let base = if more.contains("topics") { r#""cluster": {"brokers": "a:1"}"# } else { base };
+            let error = parse(&format!("{{{base}, {more}}}")).validate().unwrap_err();
+            assert_eq!(error.what, key, "{error}");
+        }
+        for (more, key) in [
+            (r#""cadence": "5min""#, "grid"),
+            (r#""grid": {"variables": [{"name": "r"}], "y": {}, "x": {"count": 2}}"#, "grid.y"),
+            (
+                r#""grid": {"variables": [{"name": "r"}], "y": {"count": 2}, "x": {"count": 2}}"#,
+                "cadence",
+            ),
+        ] {
+            let error = parse(&format!("{{{base}, {more}}}")).template().unwrap_err();
+            assert_eq!(error.what, key, "{error}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! One transaction after another: forecasts, dead letters and progress, all or nothing.
+//!
+//! ```text
+//! claim: fence the older instance ─► read the progress ─► say who we are
+//! commit: begin ─► messages, progress ─► commit ──┬─► done
+//!            ▲                                    ├─► abort, and again
+//!            └──── claim again, unless it had been committed or another instance took over
+//! ```
+//!
+//! When a broker fails in the middle of a commit, nobody knows what became of it until the
+//! progress is read: every transaction leaves its number there.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use physicnet_stream::{Error, Mark, Result, Resume, Stop};
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::util::Timeout;
+use serde::{Deserialize, Serialize};
+
+use super::config::{Delivery, KafkaSink};
+use super::mirror::Mirror;
+use super::progress::{Author, Progress};
+use super::topics::Topics;
+
+/// How long the brokers take a transaction to be alive; bounds how long a killed one blocks.
+const TRANSACTION_TIMEOUT: &str = "60000";
+/// Before trying again.
+const BREATH: Duration = Duration::from_millis(500);
+/// How long an instance that was fenced waits for another one to say that it took over.
+const TAKEOVER: Duration = Duration::from_secs(5);
+/// How often trouble is told.
+const TELL: Duration = Duration::from_secs(10);
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) topic: String,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) payload: Option<Vec<u8>>,
+    pub(super) headers: Vec<(String, String)>,
+}
+
+/// What one epoch adds to a transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// A forecast or a dead letter.
+    Letter(Letter),
+    /// What a frame changes in the progress.
+    Mark(Mark),
+}
+
+/// The names that a job goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) transactional_id: String,
+    pub(super) dead_letters: String,
+    pub(super) progress: String,
+}
+
+impl Names {
+    pub(super) fn new(config: &KafkaSink, job: &str) -> Self {
+        let name = |said: &Option<String>, usual: &str| {
+            said.clone().unwrap_or_else(|| format!("physicnet.{job}.{usual}"))
+        };
+        Self {
+            transactional_id: format!("physicnet.{job}"),
+            dead_letters: name(&config.dead_letters, "dead-letters"),
+            progress: name(&config.progress, "progress"),
+        }
+    }
+}
+
+/// The one writer of a job's topics.
+pub struct Claim {
+    config: KafkaSink,
+    names: Names,
+    producer: Sender,
+    author: Author,
+    mirror: Mirror,
+}
+
+/// How an attempt failed.
+enum Trouble {
+    /// Nothing is committed, and the producer can go on.
+    Aborted(KafkaError),
+    /// Nobody knows, and the producer is of no more use.
+    Lost(KafkaError),
+}
+
+impl Claim {
+    /// Makes this the one instance of the job: an older one can commit nothing any more. Says
+    /// where the job goes on.
+    ///
+    /// # Errors
+    /// When the topics or the settings are not as they should be, or `stop` asks.
+    pub(super) fn new(
+        config: &KafkaSink,
+        names: &Names,
+        sources: &[Arc<Topics>],
+        mirror: Mirror,
+        stop: &Stop,
+    ) -> Result<(Self, Resume)> {
+        let instance = RandomState::new().hash_one(std::process::id());
+        let (mut told, mut tries) = (None, 0);
+        loop {
+            match Self::attempt(config, names, sources, instance) {
+                Ok((producer, resume)) => {
+                    let (config, names) = (config.clone(), names.clone());
+                    let author = Author::new(instance, 0);
+                    return Ok((Self { config, names, producer, author, mirror }, resume));
+                }
+                // Two that start at once fence one another; one of them is the last.
+                Err(Start::Kafka(error)) if tries < 60 => {
+                    tries += 1;
+                    tell(&mut told, &format!("{}: {error}", config.cluster.brokers));
+                    std::thread::sleep(BREATH);
+                }
+                Err(Start::Kafka(error)) => return Err(config.cluster.error("starting", error)),
+                Err(Start::Told(error)) => return Err(error),
+            }
+            if stop.stopped() {
+                return Err(Error::new("starting", "was interrupted"));
+            }
+        }
+    }
+
+    fn attempt(
+        config: &KafkaSink,
+        names: &Names,
+        sources: &[Arc<Topics>],
+        instance: u64,
+    ) -> Result<(Sender, Resume), Start> {
+        let producer = producer(config, names)?;
+        let exactly = config.delivery == Delivery::ExactlyOnce;
+        if exactly {
+            producer.init_transactions(Duration::from_secs(30))?;
+        }
+        // Only now can no other instance change what is read.
+        let mut resume = Progress::read(&config.cluster, &names.progress)?.resume;
+        // Where a partition begins is written down before it is read: `latest` means once.
+        let mut begun = Resume::default();
+        for topics in sources {
+            begun.next.extend(topics.begin(&resume)?);
+        }
+        if exactly {
+            producer.begin_transaction()?;
+        }
+        let author = Author::new(instance, 0);
+        for (key, value) in Progress::records(&author, &begun)? {
+            send(&producer, BaseRecord::to(&names.progress).key(&key).payload(&value))?;
+        }
+        if exactly {
+            producer.commit_transaction(Duration::from_secs(30))?;
+        } else {
+            producer.flush(Duration::from_secs(30))?;
+        }
+        resume.next.append(&mut begun.next);
+        Ok((producer, resume))
+    }
+
+    /// Commits `entries`, however long the brokers take.
+    ///
+    /// # Errors
+    /// When another instance of the job has taken over, or a message cannot be sent at all.
+    pub(super) fn commit(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let (mut letters, mut changed) = (Vec::new(), Resume::default());
+        for entry in entries {
+            match entry {
+                Entry::Letter(letter) => letters.push(letter),
+                Entry::Mark(mark) => changed.apply(mark),
+            }
+        }
+        self.author.transaction += 1;
+        let mut told = None;
+        loop {
+            let records = Progress::records(&self.author, &changed)?;
+            match self.attempt_commit(&letters, &records) {
+                Ok(()) => break,
+                Err(Trouble::Aborted(error)) => {
+                    let code = error.rdkafka_error_code();
+                    if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                        let why = "a forecast is larger than the brokers take; raise the topic's \
+                                   max.message.bytes";
+                        return Err(Error::new(self.topics(), why));
+                    }
+                    tell(&mut told, &format!("a transaction was aborted and is tried again: {error}"));
+                    std::thread::sleep(BREATH);
+                }
+                Err(Trouble::Lost(error)) => {
+                    tell(&mut told, &format!("a transaction came to nothing we know: {error}"));
+                    if self.reclaim(&mut told)? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.mirror.commit(&changed);
+        Ok(())
+    }
+
+    fn topics(&self) -> String {
+        format!("topic {}", self.config.topic.as_deref().unwrap_or(&self.names.dead_letters))
+    }
+
+    fn attempt_commit(
+        &self,
+        letters: &[Letter],
+        records: &[(String, Vec<u8>)],
+    ) -> Result<(), Trouble> {
+        let exactly = self.config.delivery == Delivery::ExactlyOnce;
+        self.producer.context().take();
+        if exactly {
+            self.producer.begin_transaction().map_err(Trouble::Lost)?;
+        }
+        let sent = self.send_all(letters, records);
+        if !exactly {
+            let flushed = sent.and_then(|()| self.producer.flush(Duration::from_secs(60)));
+            let delivered = self.producer.context().take().map_or(Ok(()), Err);
+            return flushed.and(delivered).map_err(Trouble::Aborted);
+        }
+        let committed = sent.and_then(|()| loop {
+            match self.producer.commit_transaction(Timeout::Never) {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                told => break told,
+            }
+        });
+        let Err(error) = committed else { return Ok(()) };
+        let abort = match &error {
+            KafkaError::Transaction(error) => error.txn_requires_abort(),
+            _ => true,
+        };
+        if abort && self.producer.client().fatal_error().is_none() {
+            // Undelivered messages hold up an abort that has to wait for them.
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+            let flushed = self.producer.flush(Duration::from_secs(5));
+            if flushed.and_then(|()| self.producer.abort_transaction(Timeout::Never)).is_ok() {
+                // What went wrong with a message says more than that the transaction did.
+                return Err(Trouble::Aborted(self.producer.context().take().unwrap_or(error)));
+            }
+        }
+        Err(Trouble::Lost(error))
+    }
+
+    fn send_all(
+        &self,
+        letters: &[Letter],
+        records: &[(String, Vec<u8>)],
+    ) -> Result<(), KafkaError> {
+        for Letter { topic, key, payload, headers } in letters {
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic);
+            record.key = key.as_deref();
+            record.payload = payload.as_deref();
+            if !headers.is_empty() {
+                let owned = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+                    all.insert(Header { key, value: Some(value) })
+                });
+                record = record.headers(owned);
+            }
+            send(&self.producer, record)?;
+        }
+        for (key, value) in records {
+            send(&self.producer, BaseRecord::to(&self.names.progress).key(key).payload(value))?;
+        }
+        Ok(())
+    }
+
+    /// After a transaction whose end nobody knows: a new producer, and whether it was committed.
+    fn reclaim(&mut self, told: &mut Option<Instant>) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
+            // A newer instance fences first and says so next: give it the time to.
+            let known = self.last_author();
+            match &known {
+                Ok(last) if last.instance != self.author.instance => {
+                    let why = "another instance of this job has taken over, and this one ends; \
+                               give the job another `name` if both should run";
+                    return Err(Error::new(&self.names.transactional_id, why));
+                }
+                Ok(_) if begun.elapsed() > TAKEOVER => {
+                    let made = producer(&self.config, &self.names).map_err(Start::from);
+                    let ready = made.and_then(|producer| {
+                        producer.init_transactions(Duration::from_secs(30))?;
+                        Ok(producer)
+                    });
+                    match ready {
+                        Ok(producer) => {
+                            self.producer = producer;
+                            // Nothing changes any more: now it is known.
+                            let last = self.last_author()?;
+                            if last.instance == self.author.instance {
+                                return Ok(last.transaction == self.author.transaction);
+                            }
+                        }
+                        Err(Start::Told(error)) => return Err(error),
+                        Err(Start::Kafka(error)) => tell(told, &error.to_string()),
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tell(told, &error.to_string()),
+            }
+            std::thread::sleep(BREATH);
+        }
+    }
+
+    fn last_author(&self) -> Result<Author> {
+        let progress = Progress::read(&self.config.cluster, &self.names.progress)?;
+        let gone = || Error::new(format!("topic {}", self.names.progress), "has lost its records");
+        progress.author.ok_or_else(gone)
+    }
+}
+
+/// Why a claim failed.
+enum Start {
+    /// The brokers are not ready, or another instance was faster.
+    Kafka(KafkaError),
+    /// Trying again is no help.
+    Told(Error),
+}
+
+impl From<KafkaError> for Start {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(error)
+    }
+}
+
+impl From<Error> for Start {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+fn producer(config: &KafkaSink, names: &Names) -> Result<Sender> {
+    let mut settings = vec![
+        ("enable.idempotence", "true"),
+        // What a transaction holds is sent at once; waiting for more is of no use.
+        ("linger.ms", "0"),
+        ("queue.buffering.max.kbytes", "262144"),
+    ];
+    if config.delivery == Delivery::ExactlyOnce {
+        settings.push(("transactional.id", &names.transactional_id));
+        settings.push(("transaction.timeout.ms", TRANSACTION_TIMEOUT));
+    }
+    let client = config.cluster.client(&settings)?;
+    let made = client.create_with_context(Deliveries::default());
+    made.map_err(|e| config.cluster.error("producer", e))
+}
+
+type Sender = BaseProducer<Deliveries>;
+
+/// The first message that was not delivered, and why: without transactions nothing else tells.
+#[derive(Default)]
+struct Deliveries(Mutex<Option<KafkaError>>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, told: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = told {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+impl Deliveries {
+    fn take(&self) -> Option<KafkaError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Hands a message to the producer, waiting where its queue is full.
+fn send<K, P>(producer: &Sender, record: BaseRecord<K, P>) -> Result<(), KafkaError>
+where
+    K: rdkafka::message::ToBytes + ?Sized,
+    P: rdkafka::message::ToBytes + ?Sized,
+{
+    let mut record = record;
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                producer.poll(Duration::from_millis(10));
+                record = same;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// Tells of trouble now and then.
+fn tell(told: &mut Option<Instant>, trouble: &str) {
+    if told.is_none_or(|told| told.elapsed() > TELL) {
+        *told = Some(Instant::now());
+        tracing::warn!("Kafka: {trouble}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Kafka: topics of frames as a source; forecasts, dead letters and progress exactly once.
+//!
+//! ```text
+//! topics ─► source (partitions by worker) ─► frames
+//! forecasts, rejects, marks ─► sink ─► ledger (one transaction after another) ─► durable
+//!                                         └─► progress ─► where the next start goes on
+//! ```
+
+mod cluster;
+mod config;
+pub mod format;
+mod ledger;
+mod mirror;
+mod progress;
+mod read;
+mod sink;
+mod source;
+mod topics;
+
+pub use cluster::{Cluster, Mechanism, Sasl, Secret, Tls};
+pub use config::{AxisSection, Delivery, GridSection, KafkaSink, KafkaSource, SensorFrom};
+pub use ledger::Claim;
+pub use sink::{Ledger, Said};
+pub use source::source;
+pub use topics::Topics;

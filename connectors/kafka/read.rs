@@ -1,0 +1,255 @@
+//! The consumer of one worker's partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use physicnet_stream::{Error, Frame, Position, Result, Resume, Stop};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::config::From;
+use super::topics::{Decoder, Topics};
+
+/// How long brokers may take to say where a partition begins and ends.
+const ASK: Duration = Duration::from_secs(15);
+/// Offsets of a window this close are read in one go.
+const NEAR: i64 = 256;
+/// What all partitions of a worker together may have waiting, in KiB.
+const AHEAD_KIB: usize = 64 << 10;
+/// How often trouble is told.
+const TELL: Duration = Duration::from_secs(10);
+
+impl Topics {
+    /// The settings of a consumer that reads `partitions` of its partitions at a time.
+    fn consumer(&self, partitions: usize) -> Result<BaseConsumer> {
+        let ahead = (AHEAD_KIB / partitions.max(1)).max(1024).to_string();
+        let cluster = &self.config.cluster;
+        let settings = [
+            ("group.id", &*self.group),
+            ("enable.auto.commit", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            // What was asked for and is not there any more is told, not passed over.
+            ("auto.offset.reset", "earliest"),
+            ("queued.max.messages.kbytes", &*ahead),
+            // The default waits for a second when enough is waiting: large frames would starve.
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.message.max.bytes", "8388608"),
+        ];
+        let made = cluster.client(&settings)?.create();
+        made.map_err(|e| cluster.error("consumer", e))
+    }
+
+    /// Where the partitions begin that `known` says nothing of.
+    ///
+    /// # Errors
+    /// When the brokers do not say.
+    pub(super) fn begin(&self, known: &Resume) -> Result<Vec<(Arc<str>, u64)>> {
+        let cluster = &self.config.cluster;
+        let consumer = self.consumer(1)?;
+        let mut begin = Vec::new();
+        for ((topic, partition), log) in &self.partitions {
+            if known.next.contains_key(log) {
+                continue;
+            }
+            let failed = |e| cluster.error(&format!("asking for {log}"), e);
+            let (low, high) =
+                consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            let offset = match self.config.start()? {
+                From::Earliest => low,
+                From::Latest => high,
+                From::Time(time) => {
+                    let mut asked = TopicPartitionList::new();
+                    let millis = Offset::Offset(time.div_euclid(1_000_000));
+                    asked.add_partition_offset(topic, *partition, millis).map_err(failed)?;
+                    let told = consumer.offsets_for_times(asked, ASK).map_err(failed)?;
+                    match told.elements().first().map(|element| element.offset()) {
+                        Some(Offset::Offset(offset)) => offset,
+                        _ => high,
+                    }
+                }
+            };
+            begin.push((Arc::clone(log), offset.max(0) as u64));
+        }
+        Ok(begin)
+    }
+
+    /// The topic and the partition of a log.
+    fn place(&self, log: &str) -> Option<&(String, i32)> {
+        self.partitions.iter().find(|(_, name)| &***name == log).map(|(place, _)| place)
+    }
+}
+
+/// Reads frames as they come.
+pub(super) struct Reader {
+    topics: Arc<Topics>,
+    consumer: BaseConsumer,
+    decoder: Decoder,
+    /// The partitions that have not come to their end, where an end is wanted.
+    open: BTreeSet<(String, i32)>,
+    told: Option<Instant>,
+}
+
+impl Reader {
+    /// A reader of `share` from where `resume` says, that calls `wake` when something comes.
+    pub(super) fn open(
+        topics: &Arc<Topics>,
+        share: &[(String, i32)],
+        resume: &Resume,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let cluster = &topics.config.cluster;
+        let mut consumer = topics.consumer(share.len())?;
+        let mut from = TopicPartitionList::new();
+        for (topic, partition) in share {
+            let log = &topics.partitions[&(topic.clone(), *partition)];
+            let failed = |e| cluster.error(&format!("asking for {log}"), e);
+            let next = resume.next.get(log).copied().unwrap_or(0) as i64;
+            let (low, high) =
+                consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            if next < low {
+                let gone = low - next;
+                tracing::error!("{log}: {gone} messages were deleted before they were read");
+            } else if next > high {
+                let why = format!(
+                    "ends at {high}, before offset {next} where the job goes on: was it made \
+                     anew? Give the job another `name` to begin anew as well"
+                );
+                return Err(Error::new(format!("partition {log}"), why));
+            }
+            let next = Offset::Offset(next.max(low));
+            from.add_partition_offset(topic, *partition, next).map_err(failed)?;
+        }
+        consumer.set_nonempty_callback(wake);
+        consumer.assign(&from).map_err(|e| cluster.error("assigning partitions", e))?;
+        let open = share.iter().cloned().collect();
+        let decoder = Decoder::new(topics);
+        Ok(Self { topics: Arc::clone(topics), consumer, decoder, open, told: None })
+    }
+
+    /// The next frame, if one has come.
+    ///
+    /// # Errors
+    /// When the brokers say that there is nothing to be had.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            match self.consumer.poll(Duration::ZERO) {
+                None => return Ok(None),
+                Some(Ok(message)) => return Ok(Some(self.decoder.frame(&message))),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // A source that is not followed has one topic: the number says which it is.
+                    self.open.retain(|(_, open)| *open != partition);
+                }
+                Some(Err(error)) => self.judge(error)?,
+            }
+        }
+    }
+
+    /// Whether all partitions have come to the end that they had when it was reached.
+    pub(super) fn ended(&self) -> bool {
+        !self.topics.config.follow && self.open.is_empty()
+    }
+
+    /// Most errors pass; those that do not are for a person.
+    fn judge(&mut self, error: KafkaError) -> Result<()> {
+        use RDKafkaErrorCode::{
+            GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition,
+        };
+        let lasting = [GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition];
+        if error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code)) {
+            return Err(self.topics.config.cluster.error("reading", error));
+        }
+        if self.told.is_none_or(|told| told.elapsed() > TELL) {
+            self.told = Some(Instant::now());
+            tracing::warn!("{}", self.topics.config.cluster.error("reading", error));
+        }
+        Ok(())
+    }
+}
+
+/// The frames that rebuild the windows whose newest frame lies in `share`, sensor by sensor in
+/// the order in which they came: just those are decoded.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) fn replay(
+    topics: &Arc<Topics>,
+    share: &[(String, i32)],
+    resume: &Resume,
+    stop: &Stop,
+) -> Result<Vec<Frame>> {
+    let mine = |log: &str| topics.place(log).is_some_and(|place| share.contains(place));
+    let windows: Vec<_> = resume
+        .windows
+        .iter()
+        .filter(|(_, window)| window.last().is_some_and(|newest| mine(&newest.log)))
+        .collect();
+    let mut wanted = BTreeMap::<(String, i32), BTreeSet<i64>>::new();
+    for position in windows.iter().flat_map(|(_, window)| *window) {
+        if let Some(place) = topics.place(&position.log) {
+            wanted.entry(place.clone()).or_default().insert(position.offset as i64);
+        }
+    }
+    let mut found = BTreeMap::<Position, Frame>::new();
+    for ((topic, partition), offsets) in &wanted {
+        fetch(topics, topic, *partition, offsets, stop, &mut found)?;
+    }
+    let mut frames = Vec::new();
+    for (sensor, window) in windows {
+        let before = frames.len();
+        frames.extend(window.iter().filter_map(|position| found.remove(position)));
+        if frames.len() - before < window.len() {
+            tracing::warn!(%sensor, "some frames of its window are deleted; it starts anew");
+        }
+    }
+    Ok(frames)
+}
+
+/// Reads the messages at `offsets` of a partition.
+fn fetch(
+    topics: &Arc<Topics>,
+    topic: &str,
+    partition: i32,
+    offsets: &BTreeSet<i64>,
+    stop: &Stop,
+    found: &mut BTreeMap<Position, Frame>,
+) -> Result<()> {
+    let cluster = &topics.config.cluster;
+    let failed = |e| cluster.error(&format!("reading {topic}/{partition} again"), e);
+    let consumer = topics.consumer(1)?;
+    let mut decoder = Decoder::new(topics);
+    let (low, _) = consumer.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
+    let offsets: Vec<i64> = offsets.range(low..).copied().collect();
+    for run in offsets.chunk_by(|a, b| b - a <= NEAR) {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(failed)?;
+        consumer.assign(&from).map_err(failed)?;
+        let mut heard = Instant::now();
+        loop {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    if run.binary_search(&message.offset()).is_ok() {
+                        let frame = Frame { replay: true, ..decoder.frame(&message) };
+                        found.insert(frame.position(), frame);
+                    }
+                    if message.offset() >= last {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => tracing::debug!("{}", failed(error)),
+                None => {}
+            }
+            if heard.elapsed() > 2 * ASK || stop.stopped() {
+                let why = "the brokers do not answer";
+                return Err(Error::new(format!("partition {topic}/{partition}"), why));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Everything that a job says to Kafka: forecasts, dead letters and progress, epoch by epoch.
+//!
+//! ```text
+//! forecasts ─► encoded ──┐
+//! rejects ───► letters ──┼─► worker 0: complete epochs ─► a transaction (own thread) ─► durable
+//! marks ─────────────────┘        ▲
+//! other sinks ─► their durable ───┘
+//! ```
+//!
+//! An epoch is committed when everything of it has come and all other sinks have it: a restart
+//! from the progress then finds them at least as far.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use physicnet_stream::{
+    Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Stop,
+};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Capability, Concatenate};
+use timely::dataflow::StreamVec;
+
+use super::config::KafkaSink;
+use super::format;
+use super::ledger::{Claim, Entry, Letter, Names};
+use super::mirror::Mirror;
+use super::topics::Topics;
+use crate::durable::{Empty, writer};
+
+/// What a job has to say.
+pub struct Said<'scope> {
+    /// Its forecasts.
+    pub forecasts: StreamVec<'scope, u64, Forecast>,
+    /// The frames that were not used.
+    pub rejected: StreamVec<'scope, u64, Reject>,
+    /// What the frames change in its progress.
+    pub marks: StreamVec<'scope, u64, Mark>,
+    /// What all other sinks say is durable.
+    pub stored: StreamVec<'scope, u64, ()>,
+}
+
+/// The topics that a job writes.
+#[derive(Clone)]
+pub struct Ledger {
+    config: KafkaSink,
+    names: Names,
+    sources: Vec<Arc<Topics>>,
+}
+
+impl Ledger {
+    /// The ledger of `job`, whose offsets in `sources` it shows to the brokers.
+    ///
+    /// # Errors
+    /// When the settings make no sense.
+    pub fn new(config: &KafkaSink, job: &str, sources: Vec<Arc<Topics>>) -> Result<Self> {
+        config.cluster.client(&[])?;
+        let names = Names::new(config, job);
+        let mut all = vec![&names.dead_letters, &names.progress];
+        all.extend(&config.topic);
+        all.sort_unstable();
+        if let Some(pair) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::new(format!("topic {}", pair[0]), "is named for two purposes"));
+        }
+        let input = sources.iter().flat_map(|topics| &topics.config.topics);
+        if let Some(topic) = input.into_iter().find(|topic| all.contains(topic)) {
+            let why = "is read and written by the same job";
+            return Err(Error::new(format!("topic {topic}"), why));
+        }
+        Ok(Self { config: config.clone(), names, sources })
+    }
+
+    /// Makes the topics that are missing, fences any older instance of the job, and says where
+    /// the job goes on. For the one worker that writes.
+    ///
+    /// # Errors
+    /// When the brokers cannot be reached or refuse, or `stop` asks.
+    pub fn claim(&self, stop: &Stop) -> Result<(Claim, Resume)> {
+        let Self { config, names, sources } = self;
+        // Progress is read at every start: it must stay small.
+        let compacted: &[(&str, &str)] = &[
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", "16777216"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+        ];
+        let large: &[(&str, &str)] = &[("max.message.bytes", "67108864")];
+        let mut topics =
+            vec![(&*names.progress, compacted, Some(1)), (&*names.dead_letters, large, None)];
+        topics.extend(config.topic.iter().map(|topic| (&**topic, large, None)));
+        config.cluster.make(&topics)?;
+        Claim::new(config, names, sources, Mirror::new(sources)?, stop)
+    }
+
+    /// Writes what comes, on worker 0; the frontier of what it returns is what is committed,
+    /// here and by the sinks behind `stored`. `claim` is worker 0's; others have none.
+    pub fn write<'scope>(
+        &self,
+        said: Said<'scope>,
+        catalogue: &Catalogue,
+        claim: Option<Claim>,
+        pace: &Pace,
+    ) -> StreamVec<'scope, u64, ()> {
+        let Self { config, names, .. } = self.clone();
+        let Said { forecasts, rejected, marks, stored } = said;
+        let scope = forecasts.scope();
+        let failure = pace.failure.clone();
+        let letters = match config.topic.clone() {
+            Some(topic) => {
+                let (known, report) = (catalogue.clone(), failure.clone());
+                let format = config.format;
+                forecasts.flat_map(move |forecast| {
+                    let letter = forecast_letter(&topic, format, &known, &forecast);
+                    letter.map_err(|error| report.report(error)).ok()
+                })
+            }
+            None => forecasts.flat_map(|_| None),
+        };
+        let (known, report) = (catalogue.clone(), failure.clone());
+        let dead = rejected.flat_map(move |reject| {
+            let letter = dead_letter(&names.dead_letters, config.format, &known, reject);
+            letter.map_err(|error| report.report(error)).ok()
+        });
+        let entries = scope.concatenate([
+            letters.map(Entry::Letter),
+            dead.map(Entry::Letter),
+            marks.map(Entry::Mark),
+        ]);
+        commit(entries, stored, claim, failure)
+    }
+}
+
+/// Commits complete epochs, oldest first, as many at a time as have become complete.
+fn commit<'scope>(
+    entries: StreamVec<'scope, u64, Entry>,
+    stored: StreamVec<'scope, u64, ()>,
+    claim: Option<Claim>,
+    failure: Failure,
+) -> StreamVec<'scope, u64, ()> {
+    let scope = entries.scope();
+    let one = Exchange::new(|_: &Entry| 0);
+    entries.binary_frontier::<_, Empty, _, _, _, _>(
+        stored,
+        one,
+        Pipeline,
+        "KafkaSink",
+        move |_cap, info| {
+            let wake = scope.worker().sync_activator_for(info.address.to_vec());
+            let claim = Arc::new(Mutex::new(claim));
+            let write = move |entries| {
+                let mut claim = claim.lock().unwrap_or_else(PoisonError::into_inner);
+                match claim.as_mut() {
+                    Some(claim) => claim.commit(entries),
+                    None => Err(Error::new("KafkaSink", "this worker may not write")),
+                }
+            };
+            let (jobs, results) = writer("KafkaSink", write, wake, &failure);
+            let mut open = BTreeMap::<u64, (Capability<u64>, Vec<Entry>)>::new();
+            let mut writing: Option<Vec<Capability<u64>>> = None;
+            let mut lost = false;
+            move |(entries, entry_frontier), (_stored, stored_frontier), output| {
+                entries.for_each_stamp(|cap, batches| {
+                    let Some(cap) = cap.retain_least(output.output_index()) else { return };
+                    let (_, open) = open.entry(*cap.time()).or_insert((cap, Vec::new()));
+                    open.extend(batches.flat_map(|batch| batch.drain(..)));
+                });
+                match results.try_recv() {
+                    Ok(Ok(())) => writing = None,
+                    Ok(Err(error)) => {
+                        failure.report(error);
+                        lost = true;
+                    }
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => lost |= writing.is_some(),
+                }
+                // After a failure the capabilities stay: nothing more is ever called durable.
+                if writing.is_some() || lost || failure.failed() {
+                    return;
+                }
+                let (mut caps, mut batch) = (Vec::new(), Vec::new());
+                while let Some(first) = open.first_entry() {
+                    let epoch = first.key();
+                    if entry_frontier.less_equal(epoch) || stored_frontier.less_equal(epoch) {
+                        break;
+                    }
+                    let (cap, mut entries) = first.remove();
+                    caps.push(cap);
+                    batch.append(&mut entries);
+                }
+                if !batch.is_empty() {
+                    let sent = jobs.as_ref().is_some_and(|jobs| jobs.try_send(batch).is_ok());
+                    if !sent {
+                        failure.report(Error::new("KafkaSink", "its thread has ended"));
+                    }
+                    writing = Some(caps);
+                }
+            }
+        },
+    )
+}
+
+fn forecast_letter(
+    topic: &str,
+    format: format::Format,
+    catalogue: &Catalogue,
+    forecast: &Forecast,
+) -> Result<Letter> {
+    let stranger = || Error::new(&forecast.sensor, "is not in the catalogue");
+    let sensor = catalogue.get(&forecast.sensor).ok_or_else(stranger)?;
+    Ok(Letter {
+        topic: topic.to_owned(),
+        key: Some(forecast.sensor.as_str().into()),
+        payload: Some(format::forecast(format, forecast, &sensor)?),
+        headers: Vec::new(),
+    })
+}
+
+/// The message as it came, or the frame as a message; in headers why, and where it was read.
+fn dead_letter(
+    topic: &str,
+    format: format::Format,
+    catalogue: &Catalogue,
+    reject: Reject,
+) -> Result<Letter> {
+    let Reject { frame, reason } = reject;
+    let position = frame.position();
+    let (log, partition) = position.log.rsplit_once('/').unwrap_or((&position.log, "0"));
+    let header = |name: &str, value: String| (name.to_owned(), value);
+    let mut headers = vec![
+        header("reason", reason.label().to_owned()),
+        header("detail", reason.to_string()),
+        header("sensor", frame.sensor.to_string()),
+    ];
+    let (key, payload) = if let Some(record) = frame.record {
+        headers.push(header("topic", log.to_owned()));
+        headers.push(header("partition", partition.to_owned()));
+        (record.key, record.payload)
+    } else {
+        // A frame of a store has no bytes of its own; one without pixels is but its reason.
+        let known = catalogue.get(&frame.sensor).filter(|s| s.grid.shape() == frame.shape);
+        let payload = known.map(|sensor| format::frame(format, &frame, &sensor)).transpose()?;
+        (Some(frame.sensor.as_str().into()), payload)
+    };
+    headers.push(header("offset", position.offset.to_string()));
+    Ok(Letter { topic: topic.to_owned(), key, payload, headers })
+}

@@ -1,0 +1,132 @@
+//! Topics as a stream: what has come since the last look is an epoch.
+//!
+//! ```text
+//!            ┌──────────────── ticks, to every worker ◄─┐
+//!            ▼                                          │
+//! brokers ─► consumer of this worker's partitions ─► epoch ─► frames
+//! ```
+//!
+//! A worker without frames would hold back the others' epochs: it follows their ticks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use physicnet_stream::{Frame, Pace, Resume};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Feedback;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::vec::Broadcast;
+use timely::dataflow::operators::{Capability, ConnectLoop};
+use timely::dataflow::{Scope, StreamVec};
+
+use super::read::{Reader, replay};
+use super::topics::Topics;
+
+/// The most frames of an epoch, and about the most bytes: what one activation reads.
+const BURST: usize = 256;
+const BYTES: usize = 32 << 20;
+/// How soon to look again when no epoch may be opened.
+const NAP: Duration = Duration::from_millis(1);
+/// How soon to look again when nothing comes: whether to stop, or whom it holds back.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Streams the frames of `topics` from where `resume` says: first those of the windows, marked
+/// as replayed, then whatever comes. A message that is no frame comes as one without pixels.
+///
+/// A partition is read by one worker, and its frames come in the order of their offsets. The
+/// stream ends when `pace` says stop, or at the end of the partitions if they are not followed.
+/// What cannot be read at all is reported to `pace.failure`.
+pub fn source<'scope>(
+    scope: Scope<'scope, u64>,
+    topics: &Arc<Topics>,
+    resume: &Resume,
+    pace: Pace,
+) -> StreamVec<'scope, u64, Frame> {
+    let share = topics.share(scope.index(), scope.peers());
+    let (topics, resume) = (Arc::clone(topics), resume.clone());
+    let (handle, heard) = scope.feedback::<Vec<u64>>(1);
+    let mut builder = OperatorBuilder::new("Kafka".to_owned(), scope);
+    // A tick moves this worker's own capabilities; nothing is sent under its own.
+    let mut heard = builder.new_input_connection(heard, Pipeline, []);
+    let (frames, frame_stream) = builder.new_output_connection([]);
+    let (ticks, tick_stream) = builder.new_output_connection([]);
+    let mut frames = OutputBuilder::<_, CapacityContainerBuilder<Vec<Frame>>>::from(frames);
+    let mut ticks = OutputBuilder::<_, CapacityContainerBuilder<Vec<u64>>>::from(ticks);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Arc::from(&*address).as_ref().into());
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+
+    builder.build(move |caps| {
+        let mut caps = Some(caps);
+        let mut reader = None;
+        let mut wake = Some(wake);
+        move |_frontiers| {
+            let mut latest = 0;
+            heard.for_each_stamp(|_cap, batches| {
+                latest = batches.flat_map(|batch| batch.drain(..)).fold(latest, u64::max);
+            });
+            let Some(now) = caps.as_mut() else { return };
+            advance(now, latest);
+            if pace.failure.failed() {
+                return; // and the capabilities stay: nothing may look complete
+            }
+            if let Some(wake) = wake.take() {
+                // A worker that has gone needs no waking.
+                let wake = move || _ = wake.activate();
+                let opened = replay(&topics, &share, &resume, &pace.stop).and_then(|again| {
+                    frames.activate().session(&now[0]).give_iterator(again.into_iter());
+                    Reader::open(&topics, &share, &resume, wake)
+                });
+                match opened {
+                    Ok(opened) => reader = Some(opened),
+                    Err(_) if pace.stop.stopped() => {}
+                    Err(error) => return pace.failure.report(error),
+                }
+            }
+            let Some(reader) = reader.as_mut().filter(|_| !pace.stop.stopped()) else {
+                caps = None;
+                return;
+            };
+            let epoch = *now[0].time();
+            if !pace.allows(epoch) {
+                activator.activate_after(NAP);
+                return;
+            }
+            let (mut count, mut bytes) = (0, 0);
+            let mut output = frames.activate();
+            let mut session = output.session(&now[0]);
+            while count < BURST && bytes < BYTES {
+                match reader.next() {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => {
+                        (count, bytes) = (count + 1, bytes + 4 * frame.data.len());
+                        session.give(frame);
+                    }
+                    Err(error) => return pace.failure.report(error),
+                }
+            }
+            drop(session);
+            if count > 0 {
+                ticks.activate().session(&now[1]).give(epoch + 1);
+                advance(now, epoch + 1);
+                activator.activate();
+            } else if reader.ended() {
+                caps = None;
+            } else {
+                // Only this epoch is open: without a new one another source would wait for it.
+                if !pace.durable.less_than(&epoch) {
+                    advance(now, epoch + (pace.in_flight / 2).max(1));
+                }
+                activator.activate_after(LOOK);
+            }
+        }
+    });
+    tick_stream.broadcast().connect_loop(handle);
+    frame_stream
+}
+
+fn advance(caps: &mut [Capability<u64>], epoch: u64) {
+    caps.iter_mut().filter(|cap| *cap.time() < epoch).for_each(|cap| cap.downgrade(&epoch));
+}

@@ -1,0 +1,158 @@
+//! Topics, opened: which partitions there are, and how a message becomes a frame.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use physicnet_stream::{Error, Frame, Record, Result, Sensor, SensorId, Time, route};
+use rdkafka::message::{BorrowedMessage, Message};
+
+use super::config::{KafkaSource, SensorFrom};
+use super::format::{Expected, Measured, decode};
+
+/// Topics whose partitions are known.
+pub struct Topics {
+    pub(super) config: KafkaSource,
+    /// Consumer group of the job: where its offsets are shown to lag tools.
+    pub(super) group: String,
+    /// The logs `topic/partition`, by topic and partition.
+    pub(super) partitions: BTreeMap<(String, i32), Arc<str>>,
+    template: Arc<Sensor>,
+}
+
+impl Topics {
+    /// Asks the brokers for the partitions.
+    ///
+    /// # Errors
+    /// When the settings make no sense, no broker answers, or a topic is not there.
+    pub fn open(config: &KafkaSource, job: &str) -> Result<Self> {
+        config.validate()?;
+        let template = config.template()?;
+        let mut partitions = BTreeMap::new();
+        for name in &config.topics {
+            let metadata = config.cluster.metadata(Some(name))?;
+            let known = metadata.topics().iter().find(|topic| topic.name() == name);
+            let known = known.filter(|topic| topic.error().is_none());
+            let count = known.map_or(0, |topic| topic.partitions().len());
+            if count == 0 {
+                let why = format!("is not at {}; make it, or name another", config.cluster.brokers);
+                return Err(Error::new(format!("topic {name}"), why));
+            }
+            for partition in 0..count as i32 {
+                let log = Arc::from(format!("{name}/{partition}"));
+                partitions.insert((name.clone(), partition), log);
+            }
+        }
+        let group = format!("physicnet.{job}");
+        Ok(Self { config: config.clone(), group, partitions, template })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &KafkaSource {
+        &self.config
+    }
+
+    /// The sensors that the settings name.
+    pub fn sensors(&self) -> Vec<Arc<Sensor>> {
+        let named = |id: &SensorId| Sensor { id: id.clone(), ..Sensor::clone(&self.template) };
+        self.config.sensors.iter().map(|id| Arc::new(named(id))).collect()
+    }
+
+    /// What any sensor is like, where the settings name none.
+    pub fn any(&self) -> Option<&Arc<Sensor>> {
+        self.config.sensors.is_empty().then_some(&self.template)
+    }
+
+    /// The partitions of worker `index` of `peers`. It does not depend on what other topics
+    /// and partitions there are: processes that saw different ones never read one twice.
+    pub(super) fn share(&self, index: usize, peers: usize) -> Vec<(String, i32)> {
+        let mine = |(topic, partition): &&(String, i32)| {
+            let spread = route(&SensorId::from(topic)).wrapping_add(*partition as u64);
+            spread % peers as u64 == index as u64
+        };
+        self.partitions.keys().filter(mine).cloned().collect()
+    }
+}
+
+/// Makes frames of messages, on one worker.
+pub(super) struct Decoder {
+    topics: Arc<Topics>,
+    /// The names so far, where the settings name none.
+    names: HashSet<SensorId>,
+}
+
+impl Decoder {
+    pub(super) fn new(topics: &Arc<Topics>) -> Self {
+        Self { topics: Arc::clone(topics), names: HashSet::new() }
+    }
+
+    /// The frame of a message: without pixels, and with the reason, where it has none.
+    pub(super) fn frame(&mut self, message: &BorrowedMessage) -> Frame {
+        let topics = Arc::clone(&self.topics);
+        let place = (message.topic().to_owned(), message.partition());
+        let log = topics.partitions.get(&place).map(Arc::clone);
+        let log = log.unwrap_or_else(|| Arc::from(format!("{}/{}", place.0, place.1)));
+        let stamp = message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000_000);
+        let mut record = Record {
+            log,
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            unfit: None,
+        };
+        let (sensor, measured) = self.decode(message).unwrap_or_else(|Unfit { sensor, why }| {
+            record.unfit = Some(why);
+            // Any name will do for what has none: it only says which worker refuses it.
+            let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
+            let sensor = sensor.unwrap_or_else(|| key.unwrap_or(message.topic()).into());
+            let (source_name, shape, data) = (String::new(), [0; 3], Vec::new());
+            (sensor, Measured { source_name, valid_time: stamp, shape, data })
+        });
+        let Measured { valid_time, shape, data, .. } = measured;
+        let (offset, record) = (message.offset() as u64, Some(Box::new(record)));
+        Frame { sensor, valid_time, offset, shape, data, replay: false, record }
+    }
+
+    fn decode(&mut self, message: &BorrowedMessage) -> Result<(SensorId, Measured), Unfit> {
+        let config = &self.topics.config;
+        let payload = message.payload().ok_or("the message has no value: a tombstone")?;
+        if payload.len() > config.largest_message_mib << 20 {
+            let why = format!("{} bytes, more than largest_message_mib allows", payload.len());
+            return Err(Unfit { sensor: None, why });
+        }
+        let keyed = match config.sensor {
+            SensorFrom::Key => {
+                let key = message.key().filter(|key| !key.is_empty());
+                let key = key.ok_or("the message has no key to name its sensor")?;
+                let key = std::str::from_utf8(key).map_err(|_| "the key is not UTF-8 text")?;
+                Some(SensorId::from(key))
+            }
+            SensorFrom::SourceName => None,
+        };
+        let expected = Expected { grid: &self.topics.template.grid, time: &config.time };
+        let measured = decode(config.format, payload, &expected)
+            .map_err(|why| Unfit { sensor: keyed.clone(), why })?;
+        let sensor = keyed.unwrap_or_else(|| measured.source_name.as_str().into());
+        if sensor.as_str().is_empty() {
+            return Err("source_name is empty and names no sensor".into());
+        }
+        if config.sensors.is_empty() && !self.names.contains(&sensor) {
+            if self.names.len() >= config.most_sensors {
+                let why = format!("the {} sensors of most_sensors are taken", config.most_sensors);
+                return Err(Unfit { sensor: Some(sensor), why });
+            }
+            self.names.insert(sensor.clone());
+        }
+        Ok((sensor, measured))
+    }
+}
+
+/// Why a message is no frame, and whose it would be.
+struct Unfit {
+    sensor: Option<SensorId>,
+    why: String,
+}
+
+impl From<&str> for Unfit {
+    fn from(why: &str) -> Self {
+        Self { sensor: None, why: why.to_owned() }
+    }
+}
