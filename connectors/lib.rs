@@ -1,6 +1,7 @@
 //! Sources and sinks of PhysicNet: one room for every system outside.
 
 mod durable;
+pub mod kafka;
 pub mod rejects;
 pub mod synthetic;
 pub mod zarr;

@@ -1,0 +1,3 @@
+//! Kafka: what a topic's messages hold.
+
+pub mod format;
