@@ -136,7 +136,8 @@ fn zone(clock: &str) -> Option<(&str, i128)> {
     }
     let Some(at) = clock.rfind(['+', '-']) else { return Some((clock, 0)) };
     let digits: String = clock[at + 1..].chars().filter(|c| *c != ':').collect();
-    let number: i128 = digits.parse().ok()?;
+    // At most four: the text may come from anyone, and more would overflow.
+    let number: i128 = digits.parse().ok().filter(|_| digits.len() <= 4)?;
     let minutes = if digits.len() <= 2 { number * 60 } else { number / 100 * 60 + number % 100 };
     let sign = if clock[at..].starts_with('-') { -1 } else { 1 };
     Some((clock[..at].trim(), sign * minutes * 60_000_000_000))
