@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use physicnet_stream::{
-    Axis, Cadence, Catalogue, Failure, Forecast, Frame, Grid, Sensor, SensorId, Variable,
+    Axis, Cadence, Catalogue, Failure, Forecast, Frame, Grid, Sensor, Variable,
 };
 use timely::dataflow::operators::{Capture, Input, Probe};
 

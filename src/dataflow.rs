@@ -41,8 +41,7 @@ pub fn forecast<'scope>(
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
     let counts = parts.counts.clone();
 
-    let sources =
-        parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
+    let sources = parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
     let frames = scope.concatenate(sources.collect::<Vec<_>>()).inspect(counts.frame());
 
     let Judged { admitted, rejected, marks } =

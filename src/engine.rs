@@ -1,7 +1,7 @@
 //! Runs the picture: workers, processes, the step loop and how it ends.
 
-use std::collections::BTreeMap;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -189,9 +189,9 @@ fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Cl
     let heard = Rc::new(RefCell::new(None));
     let hearing = Rc::clone(&heard);
     let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Resume>>>>::new();
-    let (told, _) = worker.dataflow(|scope| {
+    let told = worker.dataflow(|scope| {
         let told = scope.input_from(&mut input).broadcast();
-        told.inspect(move |resume| *hearing.borrow_mut() = Some(resume.clone())).probe()
+        told.inspect(move |resume| *hearing.borrow_mut() = Some(resume.clone())).probe().0
     });
     let mut claim = None;
     if worker.index() == 0 {

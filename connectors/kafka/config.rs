@@ -297,7 +297,8 @@ mod tests {
             (r#""largest_message_mib": 0"#, "largest_message_mib"),
             (r#""topics": []"#, "topics"),
         ] {
-            let base = if more.contains("topics") { r#""cluster": {"brokers": "a:1"}"# } else { base };
+            let base =
+                if more.contains("topics") { r#""cluster": {"brokers": "a:1"}"# } else { base };
             let error = parse(&format!("{{{base}, {more}}}")).validate().unwrap_err();
             assert_eq!(error.what, key, "{error}");
         }

@@ -189,7 +189,10 @@ impl Claim {
                                    max.message.bytes";
                         return Err(Error::new(self.topics(), why));
                     }
-                    tell(&mut told, &format!("a transaction was aborted and is tried again: {error}"));
+                    tell(
+                        &mut told,
+                        &format!("a transaction was aborted and is tried again: {error}"),
+                    );
                     std::thread::sleep(BREATH);
                 }
                 Err(Trouble::Lost(error)) => {
@@ -224,10 +227,12 @@ impl Claim {
             let delivered = self.producer.context().take().map_or(Ok(()), Err);
             return flushed.and(delivered).map_err(Trouble::Aborted);
         }
-        let committed = sent.and_then(|()| loop {
-            match self.producer.commit_transaction(Timeout::Never) {
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
-                told => break told,
+        let committed = sent.and_then(|()| {
+            loop {
+                match self.producer.commit_transaction(Timeout::Never) {
+                    Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                    told => break told,
+                }
             }
         });
         let Err(error) = committed else { return Ok(()) };

@@ -56,8 +56,7 @@ impl Topics {
                 continue;
             }
             let failed = |e| cluster.error(&format!("asking for {log}"), e);
-            let (low, high) =
-                consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
             let offset = match self.config.start()? {
                 From::Earliest => low,
                 From::Latest => high,
@@ -108,8 +107,7 @@ impl Reader {
             let log = &topics.partitions[&(topic.clone(), *partition)];
             let failed = |e| cluster.error(&format!("asking for {log}"), e);
             let next = resume.next.get(log).copied().unwrap_or(0) as i64;
-            let (low, high) =
-                consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
             if next < low {
                 let gone = low - next;
                 tracing::error!("{log}: {gone} messages were deleted before they were read");

@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use physicnet_stream::{
     Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Stop,
 };
+use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
-use timely::dataflow::StreamVec;
 
 use super::config::KafkaSink;
 use super::format;

@@ -8,6 +8,7 @@
 //!
 //! A worker without frames would hold back the others' epochs: it follows their ticks.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub fn source<'scope>(
     let mut frames = OutputBuilder::<_, CapacityContainerBuilder<Vec<Frame>>>::from(frames);
     let mut ticks = OutputBuilder::<_, CapacityContainerBuilder<Vec<u64>>>::from(ticks);
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(Arc::from(&*address).as_ref().into());
+    let activator = scope.activator_for(Rc::clone(&address));
     let wake = scope.worker().sync_activator_for(address.to_vec());
 
     builder.build(move |caps| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use physicnet_stream::{Error, Frame, Record, Result, Sensor, SensorId, Time, route};
+use physicnet_stream::{Error, Frame, Record, Result, Sensor, SensorId, route};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::config::{KafkaSource, SensorFrom};

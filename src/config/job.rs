@@ -290,7 +290,7 @@ fn kinds(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
 }
 
 fn catalogue(sources: &[Source]) -> Result<Catalogue> {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::default();
     for sensor in sensors(sources)? {
         let id = sensor.id.clone();
         ensure!(

@@ -93,6 +93,13 @@ fn restrict(
                 bail!("sources: simulated sensors never end; set `frames`");
             }
         }
+        SourceConfig::Kafka(kafka) => {
+            bail!(
+                "sources: topics {:?} go on for ever; evaluate an archive, or `run` the job with \
+                 `scoring`",
+                kafka.topics
+            );
+        }
     }
     Ok(())
 }
