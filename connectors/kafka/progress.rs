@@ -102,6 +102,8 @@ impl Progress {
             ("enable.auto.commit", "false"),
             ("isolation.level", "read_committed"),
             ("enable.partition.eof", "true"),
+            // The end is told when a fetch comes back empty.
+            ("fetch.wait.max.ms", "20"),
         ])?;
         let consumer: BaseConsumer = config.create().map_err(|e| cluster.error("client", e))?;
         let mut from = TopicPartitionList::new();
