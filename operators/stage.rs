@@ -5,7 +5,8 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-/// Runs `logic` on all that has arrived, in batches of at most `batch` items of one `kind`.
+/// Runs `logic` on all that has arrived, in batches of at most `batch` items of one `kind`,
+/// oldest epoch first. Within an epoch nothing is said of their order.
 ///
 /// `logic` yields one output per input, in order; an item's result must not depend on its
 /// batch. A failure is reported, and the capabilities of its items are kept: nothing after

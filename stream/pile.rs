@@ -4,9 +4,10 @@ use timely::dataflow::operators::Capability;
 
 /// Items under their capabilities: what a stage takes as one batch.
 ///
-/// Within one activation timely hands out messages grouped by stamp, not by age. A source
-/// emits a sensor's frames in the order of epochs, so sorting a pile by epoch (stably)
-/// restores the order that per-sensor state needs.
+/// Within one activation timely hands out messages grouped by stamp, not by age, and those of
+/// one stamp in any order (an unstable sort). A source emits a sensor's frames in the order of
+/// epochs, at most one in each, so sorting a pile by epoch restores the order that per-sensor
+/// state needs.
 pub struct Pile<D> {
     items: Vec<(Capability<u64>, D)>,
 }

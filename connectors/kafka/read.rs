@@ -168,8 +168,9 @@ impl Reader {
     }
 }
 
-/// The frames that rebuild the windows whose newest frame lies in `share`, sensor by sensor in
-/// the order in which they came: just those are decoded.
+/// The frames that rebuild the windows whose newest frame lies in `share`, those of a sensor in
+/// the order in which they came: the first of every sensor, then the second, and so on. Just
+/// those are decoded.
 ///
 /// # Errors
 /// When the brokers do not answer.
@@ -198,12 +199,13 @@ pub(super) fn replay(
     let mut frames = Vec::new();
     for (sensor, window) in windows {
         let before = frames.len();
-        frames.extend(window.iter().filter_map(|position| found.remove(position)));
+        frames.extend(window.iter().filter_map(|position| found.remove(position)).enumerate());
         if frames.len() - before < window.len() {
             tracing::warn!(%sensor, "some frames of its window are deleted; it starts anew");
         }
     }
-    Ok(frames)
+    frames.sort_by_key(|(place, _)| *place);
+    Ok(frames.into_iter().map(|(_, frame)| frame).collect())
 }
 
 /// Reads the messages at `offsets` of a partition.

@@ -1,4 +1,4 @@
-//! Topics as a stream: what has come since the last look is an epoch.
+//! Topics as a stream: what has come since the last look, a frame of each sensor an epoch.
 //!
 //! ```text
 //!            ┌──────────────── ticks, to every worker ◄─┐
@@ -8,11 +8,12 @@
 //!
 //! A worker without frames would hold back the others' epochs: it follows their ticks.
 
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use physicnet_stream::{Frame, Pace, Resume};
+use physicnet_stream::{Frame, Pace, Result, Resume};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Feedback;
@@ -61,7 +62,7 @@ pub fn source<'scope>(
 
     builder.build(move |caps| {
         let mut caps = Some(caps);
-        let mut reader = None;
+        let mut coming = None;
         let mut wake = Some(wake);
         move |_frontiers| {
             let mut latest = 0;
@@ -77,55 +78,87 @@ pub fn source<'scope>(
                 // A worker that has gone needs no waking.
                 let wake = move || _ = wake.activate();
                 let opened = replay(&topics, &share, &resume, &pace.stop).and_then(|again| {
-                    frames.activate().session(&now[0]).give_iterator(again.into_iter());
-                    Reader::open(&topics, &share, &resume, wake)
+                    let reader = Reader::open(&topics, &share, &resume, wake)?;
+                    Ok(Coming { replayed: again.into(), reader, held: None })
                 });
                 match opened {
-                    Ok(opened) => reader = Some(opened),
+                    Ok(opened) => coming = Some(opened),
                     Err(_) if pace.stop.stopped() => {}
                     Err(error) => return pace.failure.report(error),
                 }
             }
-            let Some(reader) = reader.as_mut().filter(|_| !pace.stop.stopped()) else {
+            let Some(coming) = coming.as_mut().filter(|_| !pace.stop.stopped()) else {
                 caps = None;
                 return;
             };
-            let epoch = *now[0].time();
-            if !pace.allows(epoch) {
-                activator.activate_after(NAP);
-                return;
-            }
-            let (mut count, mut bytes) = (0, 0);
-            let mut output = frames.activate();
-            let mut session = output.session(&now[0]);
-            while count < BURST && bytes < BYTES {
-                match reader.next() {
-                    Ok(None) => break,
-                    Ok(Some(frame)) => {
-                        (count, bytes) = (count + 1, bytes + 4 * frame.data.len());
-                        session.give(frame);
-                    }
+            let mut count = 0;
+            while count < BURST {
+                let epoch = *now[0].time();
+                if !pace.allows(epoch) {
+                    activator.activate_after(NAP);
+                    return;
+                }
+                let mut output = frames.activate();
+                let mut session = output.session(&now[0]);
+                let told = coming.epoch(|frame| session.give(frame));
+                drop(session);
+                match told {
                     Err(error) => return pace.failure.report(error),
+                    Ok(0) if coming.reader.ended() => {
+                        caps = None;
+                        return;
+                    }
+                    Ok(0) => {
+                        // Only this epoch is open: another source may wait for a new one.
+                        if !pace.durable.less_than(&epoch) {
+                            advance(now, epoch + (pace.in_flight / 2).max(1));
+                        }
+                        activator.activate_after(LOOK);
+                        return;
+                    }
+                    Ok(frames) => {
+                        count += frames;
+                        ticks.activate().session(&now[1]).give(epoch + 1);
+                        advance(now, epoch + 1);
+                    }
                 }
             }
-            drop(session);
-            if count > 0 {
-                ticks.activate().session(&now[1]).give(epoch + 1);
-                advance(now, epoch + 1);
-                activator.activate();
-            } else if reader.ended() {
-                caps = None;
-            } else {
-                // Only this epoch is open: without a new one another source would wait for it.
-                if !pace.durable.less_than(&epoch) {
-                    advance(now, epoch + (pace.in_flight / 2).max(1));
-                }
-                activator.activate_after(LOOK);
-            }
+            activator.activate();
         }
     });
     tick_stream.broadcast().connect_loop(handle);
     frame_stream
+}
+
+/// What is still to be emitted, in its order.
+struct Coming {
+    replayed: VecDeque<Frame>,
+    reader: Reader,
+    /// Read, but for the next epoch.
+    held: Option<Frame>,
+}
+
+impl Coming {
+    /// Gives out what belongs into one epoch, at most one frame of a sensor: within an epoch
+    /// there is no order. How many there were.
+    fn epoch(&mut self, mut give: impl FnMut(Frame)) -> Result<usize> {
+        let (mut sensors, mut bytes) = (HashSet::new(), 0);
+        while sensors.len() < BURST && bytes < BYTES {
+            let waiting = self.held.take().or_else(|| self.replayed.pop_front());
+            let next = match waiting {
+                Some(frame) => Some(frame),
+                None => self.reader.next()?,
+            };
+            let Some(frame) = next else { break };
+            if !sensors.insert(frame.sensor.clone()) {
+                self.held = Some(frame);
+                break;
+            }
+            bytes += 4 * frame.data.len();
+            give(frame);
+        }
+        Ok(sensors.len())
+    }
 }
 
 fn advance(caps: &mut [Capability<u64>], epoch: u64) {

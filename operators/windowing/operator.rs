@@ -45,6 +45,25 @@ pub trait Windowed<'scope> {
     fn windows(self, history: usize, failure: &Failure) -> StreamVec<'scope, u64, Window>;
 }
 
+/// Puts the frames that one epoch has of a sensor in order: the frame itself comes after those
+/// that were made up for the gap before it. Timely may swap them, and nothing else: an epoch has
+/// one frame of a sensor.
+fn in_order(frames: &mut [Coded]) {
+    for at in 1..frames.len() {
+        let head = &frames[at].frame.head;
+        if !head.filled {
+            continue;
+        }
+        let after = |other: &Coded| {
+            let other = &other.frame.head;
+            other.sensor == head.sensor && !other.restart && other.valid_time > head.valid_time
+        };
+        if let Some(first) = frames[..at].iter().position(after) {
+            frames[first..=at].rotate_right(1);
+        }
+    }
+}
+
 impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
     fn windows(self, history: usize, failure: &Failure) -> StreamVec<'scope, u64, Window> {
         let mut rings = HashMap::<SensorId, VecDeque<Rc<Slot>>>::new();
@@ -54,7 +73,8 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
             usize::MAX,
             failure.clone(),
             |_| (),
-            move |frames| {
+            move |mut frames| {
+                in_order(&mut frames);
                 let slide = |coded: Coded| {
                     let head = &coded.frame.head;
                     let (restart, silent) = (head.restart, head.filled || head.replay);

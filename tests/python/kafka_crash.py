@@ -1,0 +1,269 @@
+"""Kills a job again and again while frames stream through Kafka, and compares what comes out.
+
+A job that is never killed and one that is killed at random moments read the same frames. Every
+sensor's forecasts must then be the same messages in the same order: none lost, none twice.
+
+  python kafka_crash.py PHYSICNET --brokers HOST:PORT [--kills 200] [--frames 20000] ...
+
+--fault says what dies: the job (SIGKILL, SIGINT in between), or two instances that fight. Faults
+of brokers need the folder of a cluster that scripts/kafka started: its broker is killed and
+started again, or paused.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from streaming_data_types.dataarray_da00 import Variable, serialise_da00
+
+SIDE = 16
+MINUTE = 60_000_000_000
+JOB = """
+name: {name}
+sources:
+  - type: kafka
+    cluster: {{brokers: "{brokers}"}}
+    topics: [{topic}]
+    cadence: 60s
+    grid: {{variables: [{{name: u, units: m s-1}}], y: {{count: {side}}}, x: {{count: {side}}}}}
+model: {{untrained: {{history: 3, horizon: 2, quantization: none}}}}
+sinks:
+  - {{type: kafka, cluster: {{brokers: "{brokers}"}}, topic: {name}-forecasts}}
+workers: {workers}
+in_flight: 4
+"""
+
+
+def message(sensor, step):
+    """A frame, now and then a late one or nothing a decoder knows."""
+    if step % 97 == 96:
+        return b"\x18\x00\x00\x00da00 and no more %d" % step
+    late = step % 53 == 52
+    field = np.roll(np.random.default_rng(sensor).random((SIDE, SIDE), "f4"), step, axis=1)
+    signal_ = Variable(name="signal", unit="m s-1", axes=["y", "x"], data=field)
+    time_ns = (step - 7 if late else step) * MINUTE
+    return serialise_da00(source_name=f"s{sensor}", timestamp_ns=time_ns, data=[signal_])
+
+
+def publish(args, topic, seconds, stop):
+    producer = Producer({"bootstrap.servers": args.brokers, "enable.idempotence": True})
+    steps, begun = args.frames // args.sensors, time.monotonic()
+    for step in range(steps):
+        due = begun + seconds * step / steps
+        while time.monotonic() < due and not stop.is_set():
+            time.sleep(0.01)
+        for sensor in range(args.sensors):
+            while True:
+                try:
+                    producer.produce(topic, key=f"s{sensor}", value=message(sensor, step))
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(180) == 0, "frames were not delivered"
+
+
+def committed(args, topic, partitions):
+    """Every committed message by key: values and headers in their order."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": args.brokers,
+            "group.id": "crash",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
+    told, ended = {}, set()
+    quiet = time.monotonic()
+    while len(ended) < partitions and time.monotonic() < quiet + 60:
+        got = consumer.poll(1.0)
+        if got is None:
+            continue
+        quiet = time.monotonic()
+        if got.error():
+            ended.add(got.partition())
+            continue
+        told.setdefault(got.key(), []).append((got.value(), got.headers()))
+    consumer.close()
+    assert len(ended) == partitions, "the brokers do not answer"
+    return told
+
+
+def partitions_of(args, topic):
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    return len(admin.list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+def count(args, topic):
+    try:
+        told = committed(args, topic, partitions_of(args, topic))
+    except (KeyError, AssertionError):
+        return 0
+    return sum(len(messages) for messages in told.values())
+
+
+class Job:
+    def __init__(self, args, folder, name, topic, workers):
+        text = JOB.format(
+            name=name, brokers=args.brokers, topic=topic, side=SIDE, workers=workers
+        )
+        self.file, self.log = folder / f"{name}.yaml", folder / f"{name}.log"
+        self.file.write_text(text)
+        self.args, self.name, self.process = args, name, None
+
+    def start(self):
+        log = self.log.open("ab")
+        command = [self.args.physicnet, "run", str(self.file)]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.process
+
+    def end(self, how):
+        self.process.send_signal(how)
+        return self.process.wait(120)
+
+    def said(self):
+        return self.log.read_text(errors="replace")[-4000:]
+
+
+def wait_for(args, topic, expected, job, seconds=300):
+    begun = time.monotonic()
+    while (have := count(args, topic)) < expected:
+        assert job.process.poll() is None, f"the job ended: {job.said()}"
+        assert time.monotonic() < begun + seconds, f"{topic}: {have} of {expected}\n{job.said()}"
+        time.sleep(1)
+    return have
+
+
+def kafka(args, *words):
+    script = Path(__file__).resolve().parents[2] / "scripts" / "kafka"
+    subprocess.run([script, *words, "--dir", args.dir], check=True, stdout=subprocess.DEVNULL)
+
+
+def disturb(args, job, chance):
+    """One fault, and the job running after it."""
+    moment = chance.uniform(0.05, args.longest)
+    if args.fault == "kill":
+        time.sleep(moment)
+        how = signal.SIGINT if chance.random() < 0.1 else signal.SIGKILL
+        job.end(how)
+        job.start()
+    elif args.fault == "fight":
+        second = Job(args, job.file.parent, job.name, job.topic, 1)
+        second.start()
+        time.sleep(moment)
+        # The younger one has taken over; whoever is left goes on.
+        try:
+            code = job.process.wait(60)
+            assert code == 1 and "taken over" in job.said(), job.said()
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"two instances run side by side: {job.said()}") from None
+        job.process = second.process
+    elif args.fault == "broker":
+        time.sleep(moment)
+        broker = str(chance.randrange(args.cluster) + 1)
+        kafka(args, "kill", broker)
+        time.sleep(chance.uniform(0, 5))
+        kafka(args, "restart", broker)
+    elif args.fault == "pause":
+        time.sleep(moment)
+        brokers = [str(n + 1) for n in range(args.cluster)]
+        kafka(args, "stop-process", *brokers)
+        time.sleep(args.pause)
+        kafka(args, "cont", *brokers)
+    if job.process.poll() is not None:
+        print(f"the job ended by itself and is started again: {job.said()[-300:]}", flush=True)
+        job.start()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("physicnet")
+    parser.add_argument("--brokers", required=True)
+    parser.add_argument("--fault", choices=["kill", "fight", "broker", "pause"], default="kill")
+    parser.add_argument("--dir", help="the folder of the cluster, for faults of brokers")
+    parser.add_argument("--cluster", type=int, default=1, help="how many brokers it has")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--sensors", type=int, default=32)
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--longest", type=float, default=4.0, help="seconds between faults")
+    parser.add_argument("--pause", type=float, default=60.0, help="seconds of a pause")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    chance, tag = random.Random(args.seed), f"crash{time.time_ns() % 10**9}"
+    topic = f"{tag}-frames"
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    for made in admin.create_topics([NewTopic(topic, args.partitions, -1)]).values():
+        made.result(60)
+
+    folder = Path(tempfile.mkdtemp(prefix="physicnet-crash-"))
+    stop, failed = threading.Event(), []
+    each = args.longest / 2 + (args.pause if args.fault == "pause" else 1.0)
+
+    def feed():
+        try:
+            publish(args, topic, 0.9 * args.kills * each, stop)
+        except BaseException as error:  # noqa: BLE001: told by the main thread
+            failed.append(error)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    job = Job(args, folder, f"{tag}-hurt", topic, 2)
+    job.topic = topic
+    job.start()
+    try:
+        for kill in range(args.kills):
+            disturb(args, job, chance)
+            if kill % 20 == 19:
+                print(f"{kill + 1} faults", flush=True)
+    except BaseException:
+        stop.set()
+        job.process.kill()
+        raise
+    stop.set()
+    feeder.join()
+    assert not failed, failed
+
+    whole = Job(args, folder, f"{tag}-whole", topic, 2)
+    whole.start()
+    names = [f"{tag}-whole", f"{tag}-hurt"]
+    steps = range(args.frames // args.sensors)
+    used = sum(1 for step in steps if step % 97 != 96 and step % 53 != 52)
+    # Every used frame after the first two of its sensor ends a window, but those before a gap
+    # that is filled: gaps of one frame are.
+    expected = (used - 2) * args.sensors
+    for name, running in zip(names, [whole, job]):
+        wait_for(args, f"{name}-forecasts", expected, running)
+    for running in [whole, job]:
+        code = running.end(signal.SIGINT)
+        assert code == 0, f"{running.name} ended with {code}: {running.said()}"
+    for kind, told in [
+        ("forecasts", [committed(args, f"{n}-forecasts", partitions_of(args, f"{n}-forecasts")) for n in names]),
+        ("dead letters", [committed(args, f"physicnet.{n}.dead-letters", partitions_of(args, f"physicnet.{n}.dead-letters")) for n in names]),
+    ]:
+        counts = [sum(map(len, by_key.values())) for by_key in told]
+        print(f"{kind}: {counts[0]} never killed, {counts[1]} after {args.kills} faults", flush=True)
+        assert counts[0] == counts[1] > 0, f"{kind}: lost or twice"
+        for key in sorted(set(told[0]) | set(told[1])):
+            ours, theirs = told[0].get(key, []), told[1].get(key, [])
+            first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
+            assert ours == theirs, f"{kind} of {key} differ from number {first} on: {folder}"
+    bad = len(steps) - used
+    assert counts[0] == bad * args.sensors, f"{counts[0]} dead letters, {bad * args.sensors} bad"
+    print("every forecast and dead letter once, byte for byte")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
