@@ -60,6 +60,10 @@ fn what_is_no_time_is_refused() {
             time(Values::i64s(&[i64::MAX]), "datetime64[s]"),
             "variable \"time\": 9223372036854775807 s lies outside the years 1678 to 2262",
         ),
+        (
+            time(Values::i64s(&[i64::MIN]), "datetime64[ns]"),
+            "variable \"time\": holds NaT, which is no time",
+        ),
         (time(Values::text("soon"), ""), "variable \"time\": \"soon\" is not a time"),
         (
             time(Values::text("2026-01-01T00+99999999999999999999999999999999999999"), ""),
