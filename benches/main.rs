@@ -143,7 +143,7 @@ fn forecast(net: &PhysicNet, ring: &VecDeque<(Cropped, Features)>) -> Result<Vec
     let flow = Tensor::from_vec(flow, (1, h, w, 2), &net.device)?;
     let prior = net.prior(&flow)?;
     let latents: Vec<_> = ring.iter().map(|(_, f)| f.latent.clone()).collect();
-    let known = Known { latents: &latents, newest: &newest, flow: &flow, prior: &prior };
+    let known = Known { latents: &latents, newest: &newest, past: &[], flow: &flow, prior: &prior };
     let carried = net.experts.forward(&known)?;
     warp(&newest, &prior, net.config.boundary)?;
     let skip = ring.back().map(|(_, f)| f.skip.clone());

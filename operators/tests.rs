@@ -13,7 +13,7 @@ use timely::dataflow::operators::{Capture, Input, Probe};
 use crate::admission::{AdmissionConfig, Admit};
 use crate::cropping::{Crop, Transform};
 use crate::encoding::Encode;
-use crate::experts::{Consult, between};
+use crate::experts::{Consult, Known, between};
 use crate::fusion::{Fuse, FuseConfig};
 use crate::layers::Boundary;
 use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
@@ -183,6 +183,7 @@ fn untrained_the_forecast_is_the_chosen_experts() {
                 sharp,
                 local,
                 global_scale: scale,
+                tendency: 2,
                 serve: if sharp { Serve::Sharp } else { Serve::Mean },
                 ramp: [0.3, 0.8],
                 ..small(2)
@@ -213,7 +214,8 @@ fn untrained_the_forecast_is_the_chosen_experts() {
 #[test]
 fn streamed_equals_whole_to_the_bit() {
     for quantization in [Quantization::None, Quantization::Tap, Quantization::Hard] {
-        let config = ModelConfig { quantization, sharp: true, local: true, skips: 2, ..small(1) };
+        let (local, skips, tendency) = (true, 2, 2);
+        let config = ModelConfig { quantization, sharp: true, local, skips, tendency, ..small(1) };
         let checkpoint = shaken(&config);
         let catalogue = catalogue(&[("a", 16, 24)], 1);
         let sensor = &catalogue[&SensorId::from("a")];
@@ -289,6 +291,7 @@ fn a_gradient_reaches_every_weight() {
         local: true,
         quantization: Quantization::Hard,
         position: true,
+        tendency: 2,
         ..small(2)
     };
     let weights = shaken(&config).weights;
@@ -320,6 +323,27 @@ fn a_gradient_reaches_every_weight() {
         let trained = name != "quantization.codebook";
         assert_eq!(moved.is_some_and(|m| m > 0.0), trained, "{name}: {moved:?}");
     }
+}
+
+#[test]
+fn a_tendency_is_seen_along_the_motion() {
+    let boundary = Boundary::Periodic;
+    let config = ModelConfig { tendency: 2, boundary, ..small(1) };
+    let net = Checkpoint::untrained(&config).unwrap().network(&Device::Cpu).unwrap();
+    // A pattern that moves one pixel right a step and grows by 1 everywhere.
+    let field = |step: usize| {
+        let at = |p: usize| ((p % 16 + 16 - step) % 16 * 7 % 5) as f32 + step as f32;
+        Tensor::from_vec((0..256).map(at).collect::<Vec<_>>(), (1, 16, 16, 1), &Device::Cpu)
+    };
+    let [older, old, newest] = [0, 1, 2].map(|step| field(step).unwrap());
+    let left: Vec<f32> = (0..512).map(|at| if at % 2 == 0 { -1.0 } else { 0.0 }).collect();
+    let flow = Tensor::from_vec(left, (1, 16, 16, 2), &Device::Cpu).unwrap();
+    let prior = net.prior(&flow).unwrap();
+    let past = [old, older];
+    let known = Known { latents: &[], newest: &newest, past: &past, flow: &flow, prior: &prior };
+    let terms = net.experts.tendency().unwrap().terms(&known, &prior, 1).unwrap();
+    let terms: Vec<f32> = terms.flatten_all().unwrap().to_vec1().unwrap();
+    assert!(terms.chunks_exact(2).all(|change| change == [1.0, 2.0]), "{terms:?}");
 }
 
 #[test]

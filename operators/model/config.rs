@@ -106,6 +106,9 @@ pub struct ModelConfig {
     pub codes: usize,
     /// The expert that the network corrects.
     pub expert: Expert,
+    /// How many frames back a linear autoregression along the motion looks, for fields that
+    /// change on their way; 0 for none. Training starts it from the least squares of its data.
+    pub tendency: usize,
     /// Whether the network corrects the flow.
     pub learned_flow: bool,
     /// Whether the fusion gates the carried field.
@@ -143,6 +146,7 @@ impl Default for ModelConfig {
             quantization: Quantization::Tap,
             codes: 256,
             expert: Expert::Advection,
+            tendency: 0,
             learned_flow: true,
             gate: true,
             residual: true,
@@ -191,6 +195,13 @@ impl ModelConfig {
         }
         if !(1..=self.history).contains(&self.skips) {
             return fail("skips", format!("{}; choose 1 to `history`", self.skips));
+        }
+        let furthest = match self.expert {
+            Expert::Persistence => self.history - 1,
+            Expert::Advection => self.horizon.min(self.history - 1),
+        };
+        if self.tendency > furthest {
+            return fail("tendency", format!("{}; choose 0 to {furthest}", self.tendency));
         }
         if self.horizon == 0 {
             return fail("horizon", "a forecast needs at least one lead".into());

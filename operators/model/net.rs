@@ -117,7 +117,14 @@ impl PhysicNet {
             None => None,
         };
         let prior = self.prior(&batch.flow)?;
-        let known = Known { latents: &latents, newest: &newest, flow: &batch.flow, prior: &prior };
+        let past = self.past(batch)?;
+        let known = Known {
+            latents: &latents,
+            newest: &newest,
+            past: &past,
+            flow: &batch.flow,
+            prior: &prior,
+        };
         let carried = self.experts.forward(&known)?;
         let chosen = self.experts.chosen(&known)?;
         let locals = locals.unwrap_or_default();
@@ -132,6 +139,16 @@ impl PhysicNet {
             commitment,
             latent: latents.last().map(Tensor::detach),
         })
+    }
+
+    /// The frames before the newest, newest first, as far as the tendency looks back.
+    ///
+    /// # Errors
+    /// When the window is shorter than that.
+    pub fn past(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let newest = batch.frames.dim(1)? - 1;
+        let before = |step| batch.frames.narrow(1, newest - step, 1)?.squeeze(1)?.contiguous();
+        (1..=self.config.tendency).map(before).collect()
     }
 
     /// The displacement of every lead along a classical flow `(B, H, W, 2)`, as

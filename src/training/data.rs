@@ -177,11 +177,28 @@ impl Data {
         model: &ModelConfig,
         most: usize,
     ) -> impl Iterator<Item = Result<Sample>> {
-        let every = self.validation.len().div_ceil(most.max(1)).max(1);
-        self.validation
-            .iter()
-            .step_by(every)
-            .map(move |&place| self.planes(place, model)?.sample(model, false, self.name(place)))
+        self.thinned(&self.validation, model, most)
+    }
+
+    /// Every window of the training part as it is, thinned to `most`.
+    pub(crate) fn spread(
+        &self,
+        model: &ModelConfig,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Sample>> {
+        self.thinned(&self.training, model, most)
+    }
+
+    fn thinned(
+        &self,
+        places: &[Place],
+        model: &ModelConfig,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Sample>> {
+        let every = places.len().div_ceil(most.max(1)).max(1);
+        let sample =
+            move |&place: &Place| self.planes(place, model)?.sample(model, false, self.name(place));
+        places.iter().step_by(every).map(sample)
     }
 
     fn planes(&self, place: Place, model: &ModelConfig) -> Result<Planes> {
