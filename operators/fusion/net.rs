@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 
+use crate::cropping::View;
 use crate::experts::{Carried, Global, LocalExpert, per_lead};
 use crate::layers::{
     Boundary, Conv, Start, avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear,
@@ -82,7 +83,8 @@ impl Fusion {
     }
 
     /// Fuses what the experts carried with the newest frames' skips, oldest first,
-    /// `(B, H/scale/2, W/scale/2, skips * skip)`; `locals` are the window's local latents, `newest` the filled frame.
+    /// `(B, H/scale/2, W/scale/2, skips * skip)`; `locals` are the window's local latents, of the
+    /// `view` alone where there is one, `newest` the filled frame.
     ///
     /// # Errors
     /// When the shapes do not fit the weights.
@@ -92,6 +94,7 @@ impl Fusion {
         skip: Option<&Tensor>,
         newest: &Tensor,
         locals: &[Tensor],
+        view: Option<View>,
     ) -> Result<Fused> {
         let field = &carried.field()?;
         let Some(trunk) = &carried.trunk else {
@@ -123,7 +126,7 @@ impl Fusion {
         if let (Some(local), Some(features)) = (&self.local, &features) {
             let Carried { displacement, warped, .. } = carried;
             let global = Global { features, newest, displacement, warped, forecast: &mean };
-            let refined = local.refine(locals, &global)?;
+            let refined = local.refine(locals, &global, view)?;
             alone = Some(std::mem::replace(&mut mean, refined));
         }
         let sharp = match (&self.sharp, &features) {

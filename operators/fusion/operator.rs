@@ -83,7 +83,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         }
     }
     let newest = field(&|c| c.newest.clone())?;
-    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals)
+    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals, None)
 }
 
 /// Everything that is said of window `i` of the batch.

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::cropping::View;
 use crate::encoding::{Encoder, Features};
 use crate::experts::{Experts, Known, flow};
 use crate::fusion::Fusion;
@@ -34,6 +35,8 @@ pub struct Batch {
     pub mask: Tensor,
     /// The classical backward flow of the newest frame, pixels (dx, dy): `(B, H, W, 2)`.
     pub flow: Tensor,
+    /// The local view, where the local level is to see no more than that.
+    pub view: Option<View>,
 }
 
 /// What the network says of a batch; fields are transformed, `(B, H, W, lead * C)`.
@@ -91,7 +94,7 @@ impl PhysicNet {
             let values = (&batch.frames * &batch.mask)?;
             let input = Tensor::cat(&[&values, &batch.mask], 4)?;
             let input = input.reshape((b * history, rows, columns, 2 * channels))?;
-            features = Some(encoder.forward(&input)?);
+            features = Some(encoder.forward(&input, batch.view)?);
         }
         let mut commitment = None;
         if let (Some(codebook), Some(Features { latent, .. }), Quantization::Hard) =
@@ -128,7 +131,7 @@ impl PhysicNet {
         let carried = self.experts.forward(&known)?;
         let chosen = self.experts.chosen(&known)?;
         let locals = locals.unwrap_or_default();
-        let fused = self.fusion.forward(&carried, skip.as_ref(), &newest, &locals)?;
+        let fused = self.fusion.forward(&carried, skip.as_ref(), &newest, &locals, batch.view)?;
         Ok(Outputs {
             mean: fused.mean,
             global: fused.global,

@@ -439,6 +439,7 @@ fn scores(net: &PhysicNet, sample: &Sample) -> Result<(f64, BTreeMap<String, f64
     let count = sum(sample.weight.clone())?;
     let mut scored = BTreeMap::new();
     let mut fields = vec![("mean", &out.mean), ("expert", &out.chosen)];
+    fields.extend(out.global.as_ref().map(|global| ("global", global)));
     fields.extend(out.sharp.as_ref().map(|sharp| ("sharp", sharp)));
     for (name, field) in fields {
         let off = ((field - &sample.target)? * &sample.weight)?;
