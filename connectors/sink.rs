@@ -116,7 +116,7 @@ impl Sink {
 /// Where frames go that were not used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RejectsSink {
-    /// They are counted and logged, no more.
+    /// No more than the word that admission has logged of each.
     #[default]
     Log,
     /// A directory keeps them, with the units that the catalogue knows.
@@ -131,10 +131,7 @@ impl RejectsSink {
         pace: Pace,
     ) -> StreamVec<'scope, u64, ()> {
         match self {
-            Self::Log => rejected.flat_map(|reject| {
-                tracing::warn!("{reject}");
-                None
-            }),
+            Self::Log => rejected.flat_map(|_| None),
             Self::Directory(config, catalogue) => {
                 rejects::sink(rejected, config, catalogue, pace.failure)
             }

@@ -2,5 +2,6 @@
 
 mod architecture;
 mod faults;
+mod following;
 mod house;
 mod streaming;

@@ -122,7 +122,12 @@ impl Claim {
                     std::thread::sleep(BREATH);
                 }
                 Err(Start::Kafka(error)) => return Err(config.cluster.error("starting", error)),
-                Err(Start::Told(error)) => return Err(error),
+                Err(Start::Away(error)) if tries < 60 => {
+                    tries += 1;
+                    tell(&mut told, &error.to_string());
+                    std::thread::sleep(BREATH);
+                }
+                Err(Start::Told(error) | Start::Away(error)) => return Err(error),
             }
             if stop.stopped() {
                 return Err(Error::new("starting", "was interrupted"));
@@ -146,7 +151,7 @@ impl Claim {
         // Where a partition begins is written down before it is read: `latest` means once.
         let mut begun = Resume::default();
         for topics in sources {
-            begun.next.extend(topics.begin(&resume)?);
+            begun.next.extend(topics.begin(&resume).map_err(Start::Away)?);
         }
         if exactly {
             producer.begin_transaction()?;
@@ -302,7 +307,7 @@ impl Claim {
                                 return Ok(last.transaction == self.author.transaction);
                             }
                         }
-                        Err(Start::Told(error)) => return Err(error),
+                        Err(Start::Told(error) | Start::Away(error)) => return Err(error),
                         Err(Start::Kafka(error)) => tell(told, &error.to_string()),
                     }
                 }
@@ -324,6 +329,8 @@ impl Claim {
 enum Start {
     /// The brokers are not ready, or another instance was faster.
     Kafka(KafkaError),
+    /// The brokers do not answer.
+    Away(Error),
     /// Trying again is no help.
     Told(Error),
 }

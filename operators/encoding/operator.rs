@@ -48,7 +48,7 @@ impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Cropped> {
                 .iter()
                 .map(|frame| model_input(frame, &net.device))
                 .collect::<Result<_, _>>()?;
-            let all = encoder.forward(&Tensor::cat(&inputs, 0)?)?;
+            let all = encoder.forward(&Tensor::cat(&inputs, 0)?, None)?;
             let split = |(i, frame)| Ok(Encoded { frame, features: Some(all.sample(i)?) });
             frames.into_iter().enumerate().map(split).collect()
         })

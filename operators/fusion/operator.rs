@@ -67,6 +67,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         correction: None,
         displacement: field(&|c| c.carried.displacement.clone())?,
         warped: field(&|c| c.carried.warped.clone())?,
+        tendency: stack(&|c| c.carried.tendency.clone())?,
     };
     let features = |c: &Consulted, t: usize| c.window.slots[t].coded.features.clone();
     let last = net.config.history - 1;
@@ -82,7 +83,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         }
     }
     let newest = field(&|c| c.newest.clone())?;
-    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals)
+    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals, None)
 }
 
 /// Everything that is said of window `i` of the batch.

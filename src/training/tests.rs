@@ -164,6 +164,30 @@ fn a_translation_is_learnt() {
 }
 
 #[test]
+fn a_tendency_starts_from_least_squares() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every pixel swings with a phase of its own and nothing moves: two frames tell the next.
+    let mut swings = frames(40, true);
+    for (step, frame) in swings.iter_mut().enumerate() {
+        let swing = |(at, value): (usize, &mut f32)| {
+            if !value.is_nan() {
+                *value = (0.4 * step as f32 + at as f32).sin();
+            }
+        };
+        frame.data.iter_mut().enumerate().for_each(swing);
+    }
+    let mut config = config(folder.path(), &swings, "swings");
+    config.model.expert = physicnet_operators::model::Expert::Persistence;
+    config.model.tendency = 2;
+    config.augment = Augment::default();
+    (config.steps, config.learning_rate) = (1, 1e-9);
+    let mut scores = BTreeMap::new();
+    let mut keep = |told: &Told| scores.extend(told.validation.clone().into_iter().flatten());
+    train(&config, &Stop::default(), &mut keep).unwrap();
+    assert!(scores["mse_mean"] < 1e-3 * scores["mse_expert"], "{scores:?}");
+}
+
+#[test]
 fn a_loss_that_is_not_finite_names_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), &frames(40, false), "wild");

@@ -105,7 +105,15 @@ fn judge(variables: Vec<message::Variable>, grid: &Grid) -> Result<Measured, Str
 fn frame(grid: &Grid, random: &mut Random) -> Frame {
     let shape = grid.shape();
     let data = random.floats(shape.iter().product());
-    Frame { sensor: "any".into(), valid_time: random.bits() as i64, offset: 0, shape, data }
+    Frame {
+        sensor: "any".into(),
+        valid_time: random.bits() as i64,
+        offset: 0,
+        shape,
+        data,
+        replay: false,
+        record: None,
+    }
 }
 
 /// A forecast of random bits.

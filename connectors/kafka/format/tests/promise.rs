@@ -19,7 +19,15 @@ fn ours() -> Vec<(String, Format, Vec<u8>)> {
         let sensor = sensor(grid.clone());
         let shape = grid.shape();
         let data = count(&shape);
-        let frame = Frame { sensor: "any".into(), valid_time: TIME, offset: 0, shape, data };
+        let frame = Frame {
+            sensor: "any".into(),
+            valid_time: TIME,
+            offset: 0,
+            shape,
+            data,
+            replay: false,
+            record: None,
+        };
         let mut forecast = forecast(&grid, 2, &mut Random(0));
         let data = count(&forecast.shape);
         forecast.products = vec![Product { name: "mean".into(), data }];

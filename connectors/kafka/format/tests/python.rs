@@ -68,7 +68,15 @@ fn what_we_write_is_read_by_the_client() {
         sensor.grid.y.units = "degrees_north".into();
         let shape = grid.shape();
         let (valid_time, data) = (TIME + 1, count(&shape));
-        let frame = Frame { sensor: "any".into(), valid_time, offset: 0, shape, data };
+        let frame = Frame {
+            sensor: "any".into(),
+            valid_time,
+            offset: 0,
+            shape,
+            data,
+            replay: false,
+            record: None,
+        };
         for (name, late) in [("seconds", 0), ("nanoseconds", 5)] {
             let mut forecast = forecast(&grid, 3, &mut Random(0));
             forecast.products[0].data = count(&forecast.shape);
