@@ -188,11 +188,8 @@ impl Claim {
             match self.attempt_commit(&letters, &records) {
                 Ok(()) => break,
                 Err(Trouble::Aborted(error)) => {
-                    let code = error.rdkafka_error_code();
-                    if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                        let why = "a forecast is larger than the brokers take; raise the topic's \
-                                   max.message.bytes";
-                        return Err(Error::new(self.topics(), why));
+                    if let Some(why) = lasting(&error) {
+                        return Err(Error::new(self.topics(), format!("{error}: {why}")));
                     }
                     tell(
                         &mut told,
@@ -404,6 +401,21 @@ where
             }
             Err((error, _)) => return Err(error),
         }
+    }
+}
+
+/// What a person has to do about an error that trying again does not mend.
+fn lasting(error: &KafkaError) -> Option<&'static str> {
+    use RDKafkaErrorCode::{
+        ClusterAuthorizationFailed, InvalidRequiredAcks, InvalidTopic, MessageSizeTooLarge,
+        TopicAuthorizationFailed, TransactionalIdAuthorizationFailed,
+    };
+    match error.rdkafka_error_code()? {
+        MessageSizeTooLarge => Some("raise the max.message.bytes of the topics"),
+        TopicAuthorizationFailed | ClusterAuthorizationFailed => Some("allow this user to write"),
+        TransactionalIdAuthorizationFailed => Some("allow this user the transactional id"),
+        InvalidTopic | InvalidRequiredAcks => Some("mend the settings"),
+        _ => None,
     }
 }
 

@@ -233,6 +233,11 @@ impl Job {
                 }
             }
         }
+        ensure!(
+            ledger.is_none() || self.name != name(),
+            "name: give the job a name of its own: with Kafka it is the consumer group and the \
+             transactional id, and two jobs of one name end each other"
+        );
         let needs_ledger = sources.iter().any(|source| matches!(source, Source::Kafka(_)));
         ensure!(
             ledger.is_some() || !needs_ledger,
