@@ -3,4 +3,5 @@
 mod architecture;
 mod faults;
 mod house;
+mod kafka_tools;
 mod streaming;
