@@ -17,7 +17,7 @@ use crate::render::{Panel, Row, Shade, blocks, draw, resized};
 /// How long to wait for a message before looking whether to stop.
 const WAIT: Duration = Duration::from_millis(100);
 /// The longest side of a panel in a picture; larger fields are drawn smaller.
-const SIDE: usize = 1024;
+const SIDE: usize = 512;
 /// The most panels in a row of a picture, and beside each other in a terminal.
 const PANELS: usize = 10;
 const BESIDE: usize = 3;
@@ -223,7 +223,7 @@ fn span(nanoseconds: i64) -> String {
         7_200.0.. => format!("{:.0} h", seconds / 3_600.0),
         120.0.. => format!("{:.0} min", seconds / 60.0),
         10.0.. => format!("{seconds:.0} s"),
-        1.0.. => format!("{seconds:.1} s"),
+        1.0.. => format!("{} s", (seconds * 10.0).round() / 10.0),
         _ => format!("{:.0} ms", seconds * 1e3),
     }
 }
@@ -241,6 +241,9 @@ fn planes(said: &Described, most: usize) -> Option<(Vec<Vec<Plane<'_>>>, usize)>
     let pixels = height.checked_mul(*width).filter(|pixels| *pixels > 0)?;
     let leads = said.lead_times.len().max(1);
     let fields: Vec<&[f32]> = said.data.chunks_exact(pixels).collect();
+    if fields.is_empty() {
+        return None;
+    }
     // Leads are the first axis of a forecast; what else there is are channels.
     let by_lead = outer.first() == Some(&leads) && said.reference_time.is_some();
     let (across, down) = if by_lead { (leads, fields.len() / leads) } else { (fields.len(), 1) };
@@ -319,4 +322,115 @@ fn file_name(seen: &Seen, said: &Described) -> String {
     let time = said.reference_time.or(said.timestamp).map_or(String::new(), format_time);
     let time: String = time.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     format!("{sensor}-{time}-{}-{}.png", seen.partition, seen.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(shape: &[usize], lead_times: &[i64]) -> Described {
+        Described {
+            source_name: "radar".to_owned(),
+            timestamp: Some(0),
+            name: "rate".to_owned(),
+            unit: "mm h-1".to_owned(),
+            axes: Vec::new(),
+            shape: shape.to_vec(),
+            dtype: "float32",
+            data: (0..shape.iter().product()).map(|value| value as f32).collect(),
+            reference_time: (!lead_times.is_empty()).then_some(0),
+            lead_times: lead_times.to_vec(),
+            model: None,
+            revision: None,
+        }
+    }
+
+    fn seen(key: &str, headers: &[(&str, &str)]) -> Seen {
+        let headers = headers.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        Seen {
+            partition: 2,
+            offset: 7,
+            sent: None,
+            key: Some(key.to_owned()),
+            headers: headers.collect(),
+            payload: Some(vec![0; 1500]),
+        }
+    }
+
+    #[test]
+    fn a_line_says_what_a_message_holds() {
+        let mut rain = said(&[2, 2], &[]);
+        rain.data[3] = f32::NAN;
+        assert_eq!(
+            line(&seen("a", &[]), &Ok(rain)),
+            "a  1970-01-01T00:00:00Z  rate 2x2 float32  min 0 mean 1.000 max 2.000 mm h-1  \
+             25 % missing  1.5 kB  2@7"
+        );
+        let minutes = [300_000_000_000, 600_000_000_000];
+        let forecast = Described {
+            model: Some("0123456789abcdef".to_owned()),
+            revision: Some(1),
+            unit: "1".to_owned(),
+            ..said(&[2, 1, 1], &minutes)
+        };
+        assert_eq!(
+            line(&seen("a", &[]), &Ok(forecast)),
+            "a  1970-01-01T00:00:00Z +5 min to +10 min  rate 2x1x1 float32  \
+             min 0 mean 0.500 max 1.000  0 % missing  model 0123456789ab  revision 1  1.5 kB  2@7"
+        );
+        let letter = [
+            ("reason", "late"),
+            ("detail", "too old"),
+            ("topic", "frames"),
+            ("partition", "1"),
+            ("offset", "9"),
+        ];
+        assert_eq!(
+            line(&seen("a", &letter), &Err(String::new())),
+            "a  dead letter: late: too old (it was frames/1@9)  1.5 kB  2@7"
+        );
+    }
+
+    #[test]
+    fn a_message_cannot_move_the_cursor() {
+        let key = format!("\x1b[2J\n{}", "x".repeat(500));
+        let line = line(&seen(&key, &[]), &Err("\r\u{9b}2J".to_owned()));
+        assert!(!line.chars().any(char::is_control), "{line}");
+        assert!(line.starts_with("\\u{1b}[2J\\nx") && line.len() < 400, "{line}");
+        assert_eq!(
+            file_name(&seen("../a/b", &[]), &said(&[1], &[])),
+            "___a_b-19700101T000000Z-2-7.png"
+        );
+    }
+
+    #[test]
+    fn whatever_its_shape_a_message_is_drawn_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for shape in [&[][..], &[3], &[0, 4], &[2, 0, 4], &[4, 0], &[0, 2, 2]] {
+            let said = said(shape, &[]);
+            assert!(drawn(&said, 80, 20).contains("no field"), "{shape:?}");
+            let path = folder.path().join("none.png");
+            assert!(!picture(&seen("a", &[]), &said, &path).unwrap() && !path.exists());
+        }
+        for shape in [&[1, 1][..], &[1, 100_000], &[50_000, 2], &[3, 2, 5, 4], &[30, 2, 2]] {
+            for leads in [&[][..], &[1], &[1, 2, 3], &[5; 30]] {
+                let said = said(shape, leads);
+                let text = drawn(&said, 80, 20);
+                assert!(text.contains('▀'), "{shape:?}");
+                let path = folder.path().join("a.png");
+                assert!(picture(&seen("a", &[]), &said, &path).unwrap() && path.exists());
+            }
+        }
+    }
+
+    #[test]
+    fn leads_stand_beside_each_other_and_channels_below() {
+        let said = said(&[3, 2, 1, 1], &[1_000_000_000, 2_000_000_000, 3_000_000_000]);
+        let (rows, width) = planes(&said, 2).unwrap();
+        let values: Vec<Vec<_>> =
+            rows.iter().map(|row| row.iter().map(|p| (&*p.label, p.field[0])).collect()).collect();
+        assert_eq!(width, 1);
+        let expected = [[("+1 s", 0.0), ("+3 s", 4.0)], [("+1 s", 1.0), ("+3 s", 5.0)]];
+        assert_eq!(values, expected);
+    }
 }

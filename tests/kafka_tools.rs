@@ -77,7 +77,7 @@ fn a_store_goes_through_a_topic_in_every_format() {
         for (at, line) in lines.iter().enumerate() {
             let start = format!("radar  1970-01-01T00:0{}:00Z  ", at + 1);
             assert!(line.starts_with(&start), "{line}");
-            for part in ["12x17 float32  ", "min -7.000 ", " max 9.500", "0.49 % missing"] {
+            for part in ["u 12x17 float", "min -7.000 ", " max 9.500", "0.49 % missing"] {
                 assert!(line.contains(part), "{part} is not in: {line}");
             }
             assert!(line.contains(&format!("  0@{at}  ")) && line.ends_with(" ago"), "{line}");

@@ -187,7 +187,8 @@ impl ClientContext for Deliveries {
         let mut tally = self.tally();
         if tally.told.is_none_or(|told| told.elapsed() > TELL) {
             tally.told = Some(Instant::now());
-            tracing::warn!("Kafka at {}: {error}: {reason}", self.brokers);
+            let code = error.rdkafka_error_code();
+            tracing::warn!("Kafka at {}: {reason} ({code:?}); trying again", self.brokers);
         }
     }
 }
