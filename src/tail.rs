@@ -16,6 +16,8 @@ use crate::render::{Panel, Row, Shade, blocks, draw, resized};
 
 /// How long to wait for a message before looking whether to stop.
 const WAIT: Duration = Duration::from_millis(100);
+/// How soon to ask again for a topic that is not there.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The longest side of a panel in a picture; larger fields are drawn smaller.
 const SIDE: usize = 512;
 /// The most panels in a row of a picture, and beside each other in a terminal.
@@ -55,8 +57,24 @@ pub struct Tail {
 pub fn tail(config: &Tail, out: &mut impl Write, stop: &Stop) -> Result<u64> {
     let Tail { cluster, topic, from, follow, .. } = config;
     ensure!(config.count != Some(0), "--count: 0 messages are soon shown; give at least 1");
-    let mut source = Topic::open(cluster, topic, from, *follow)?;
     let brokers = &cluster.brokers;
+    let (mut source, mut told) = (Topic::open(cluster, topic, from, *follow)?, false);
+    while source.is_none() && *follow && !stop.stopped() {
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("topic {topic} is not at {brokers} yet; waiting until it is made");
+        }
+        std::thread::sleep(AGAIN);
+        // What comes first is wanted from a topic that is new.
+        source = Topic::open(cluster, topic, "earliest", *follow)?;
+    }
+    let Some(mut source) = source else {
+        ensure!(
+            stop.stopped(),
+            "topic {topic} at {brokers}: is not there; is the name right, and has anything been \
+             published to it?"
+        );
+        return Ok(0);
+    };
     let partitions = match source.partitions() {
         1 => "1 partition".to_owned(),
         many => format!("{many} partitions"),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use physicnet_stream::Time;
 
-use crate::house::{MINUTE, frame, physicnet, run, store};
+use crate::house::{MINUTE, frame, physicnet, run, start, store};
 
 /// Where the brokers are. Without them a test has nothing to say: it passes at home, never in CI.
 fn brokers() -> Option<String> {
@@ -75,9 +75,9 @@ fn a_store_goes_through_a_topic_in_every_format() {
         let lines = tail(&brokers, &topic, &["--format", format]);
         assert_eq!(lines.len(), 5, "{lines:#?}");
         for (at, line) in lines.iter().enumerate() {
-            let start = format!("radar  1970-01-01T00:0{}:00Z  ", at + 1);
-            assert!(line.starts_with(&start), "{line}");
-            for part in ["u 12x17 float", "min -7.000 ", " max 9.500", "0.49 % missing"] {
+            let begin = format!("radar  1970-01-01T00:0{}:00Z  ", at + 1);
+            assert!(line.starts_with(&begin), "{line}");
+            for part in [" 12x17 float", "min -7.000 ", " max 9.500", "0.49 % missing"] {
                 assert!(line.contains(part), "{part} is not in: {line}");
             }
             assert!(line.contains(&format!("  0@{at}  ")) && line.ends_with(" ago"), "{line}");
@@ -116,6 +116,24 @@ fn simulated_sensors_keep_their_order_in_their_partitions() {
     assert!(said.contains("with 3 partitions and not 4"), "{said}");
     let said = refused(&["publish", file, "--brokers", &brokers, "--topic", &topic, "--repeat"]);
     assert!(said.contains("--repeat is for stores"), "{said}");
+}
+
+#[test]
+fn a_topic_is_followed_from_before_it_is_there() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    six(&path);
+    let topic = topic("followed");
+    let reader = start(&["tail", &topic, "--brokers", &brokers, "--count", "8"]);
+    for _ in 0..2 {
+        run(&["publish", path.to_str().unwrap(), "--brokers", &brokers, "--topic", &topic]);
+    }
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let offsets: Vec<_> = said.lines().filter_map(|line| line.split("  ").nth(6)).collect();
+    assert_eq!(offsets, (0..8).map(|at| format!("0@{at}")).collect::<Vec<_>>());
 }
 
 #[test]
@@ -194,7 +212,7 @@ fn errors_say_what_to_do() {
         let said = refused(arguments);
         assert!(said.contains(nobody) && said.contains("no broker answers"), "{said}");
     }
-    let said = refused(&["tail", &absent, "--brokers", &brokers]);
+    let said = refused(&["tail", &absent, "--brokers", &brokers, "--no-follow"]);
     assert!(said.contains(&absent) && said.contains("is not there"), "{said}");
     let said = refused(&["publish", "absent.zarr", "--brokers", &brokers, "--topic", &absent]);
     assert!(said.contains("absent.zarr: is not there"), "{said}");

@@ -192,7 +192,8 @@ impl Cluster {
     ) -> Result<Option<usize>> {
         use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
         let metadata = client.fetch_metadata(Some(topic), ASK).map_err(|e| {
-            let why = format!("no broker answers: {e}; is it up, is host:port right?");
+            let right = "is it up, and are host:port, TLS and password right?";
+            let why = format!("no broker answers: {e}; {right}");
             Error::new(format!("Kafka at {}", self.brokers), why)
         })?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);

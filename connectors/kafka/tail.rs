@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Error, Result, Time};
+use physicnet_stream::{Result, Time};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -67,10 +67,11 @@ pub struct Tail {
 impl Tail {
     /// All partitions of `topic`, from `earliest`, `latest` or a time on, e.g.
     /// `2010-08-26T05:00`, UTC, by the brokers' timestamps; without `follow` to their end.
+    /// `None` if the topic is not there.
     ///
     /// # Errors
-    /// When no broker answers or the topic is not there.
-    pub fn open(cluster: &Cluster, topic: &str, from: &str, follow: bool) -> Result<Self> {
+    /// When no broker answers, or the topic may not be looked at.
+    pub fn open(cluster: &Cluster, topic: &str, from: &str, follow: bool) -> Result<Option<Self>> {
         let from = From::parse(from)?;
         let settings = [
             ("group.id", "physicnet.tail"),
@@ -85,8 +86,7 @@ impl Tail {
         let consumer: BaseConsumer =
             cluster.client(&settings)?.create().map_err(|e| cluster.error("consumer", e))?;
         let Some(partitions) = cluster.partitions(consumer.client(), topic)? else {
-            let why = "is not there; is the name right, and has anything been published to it?";
-            return Err(Error::new(format!("topic {topic} at {}", cluster.brokers), why));
+            return Ok(None);
         };
         let failed = |e| cluster.error(&format!("asking for {topic}"), e);
         let place = |offset: &dyn Fn(i32) -> Offset| {
@@ -115,7 +115,7 @@ impl Tail {
         places.and_then(|places| consumer.assign(&places)).map_err(failed)?;
         let (cluster, topic) = (cluster.clone(), topic.to_owned());
         let open = (0..partitions as i32).collect();
-        Ok(Self { cluster, topic, consumer, partitions, open, follow, told: None })
+        Ok(Some(Self { cluster, topic, consumer, partitions, open, follow, told: None }))
     }
 
     /// How many partitions there are.
