@@ -4,4 +4,5 @@ mod architecture;
 mod faults;
 mod following;
 mod house;
+mod kafka_tools;
 mod streaming;

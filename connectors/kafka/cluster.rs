@@ -8,7 +8,7 @@ use std::time::Duration;
 use physicnet_stream::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -182,6 +182,29 @@ impl Cluster {
             self.client(&[])?.create().map_err(|e| self.error("client", e))?;
         let metadata = producer.client().fetch_metadata(topic, ASK);
         metadata.map_err(|e| self.error("asking for topics", e))
+    }
+
+    /// How many partitions `topic` has, as `client` hears; `None` where it is not there.
+    pub(super) fn partitions<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        topic: &str,
+    ) -> Result<Option<usize>> {
+        use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
+        let metadata = client.fetch_metadata(Some(topic), ASK).map_err(|e| {
+            let right = "is it up, and are host:port, TLS and password right?";
+            let why = format!("no broker answers: {e}; {right}");
+            Error::new(format!("Kafka at {}", self.brokers), why)
+        })?;
+        let known = metadata.topics().iter().find(|known| known.name() == topic);
+        match known.map(|known| (known.error(), known.partitions().len())) {
+            None | Some((None, 0)) => Ok(None),
+            Some((None, count)) => Ok(Some(count)),
+            Some((Some(code), _)) => match RDKafkaErrorCode::from(code) {
+                UnknownTopic | UnknownTopicOrPartition => Ok(None),
+                code => Err(Error::new(format!("topic {topic} at {}", self.brokers), code)),
+            },
+        }
     }
 
     /// Makes those of `topics` that are not there: name, properties, and how many partitions

@@ -184,7 +184,9 @@ impl<'a> Writer<'a> {
             served.chunks_exact_mut(plane).zip(carried.chunks_exact(plane)).enumerate()
         {
             let thresholds = &variables[depth % self.channels].keep;
-            for (value, &d) in served.iter_mut().zip(carried) {
+            // What nobody measured lies between no thresholds.
+            let measured = |(value, _): &(&mut f32, &f32)| !value.is_nan();
+            for (value, &d) in served.iter_mut().zip(carried).filter(measured) {
                 let class = thresholds.iter().take_while(|&&t| d > t as f32).count();
                 if class > 0 {
                     *value = value.max((thresholds[class - 1] as f32).next_up());
