@@ -3,4 +3,5 @@
 mod architecture;
 mod faults;
 mod house;
+mod kafka;
 mod streaming;
