@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Result};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, ClientContext};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a broker is asked before it counts as out of reach.
 const ASK: Duration = Duration::from_secs(15);
+/// How long a client's complaints are waited for.
+const SERVE: Duration = Duration::from_millis(200);
 
 /// A Kafka cluster.
 ///
@@ -178,15 +181,27 @@ impl Cluster {
 
     /// What the brokers say of `topic`, or of all topics.
     pub(super) fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
-        let producer: BaseProducer =
-            self.client(&[])?.create().map_err(|e| self.error("client", e))?;
-        let metadata = producer.client().fetch_metadata(topic, ASK);
-        metadata.map_err(|e| self.error("asking for topics", e))
+        // Asked by a consumer: a producer's question makes the topic at brokers that allow it.
+        let made = self.client(&[])?.create_with_context(Complaint::default());
+        let consumer: BaseConsumer<Complaint> = made.map_err(|e| self.error("client", e))?;
+        consumer.fetch_metadata(topic, ASK).map_err(|error| {
+            let begun = Instant::now();
+            while begun.elapsed() < SERVE {
+                // The complaints, which go to the context. There are no messages.
+                drop(consumer.poll(SERVE / 10));
+            }
+            match consumer.context().worst() {
+                Some(why) => Error::new(format!("Kafka at {}", self.brokers), why),
+                None => self.error("asking for topics", error),
+            }
+        })
     }
 
     /// Makes those of `topics` that are not there: name, properties, and how many partitions
     /// (`None`: as many as the broker makes).
     pub(super) fn make(&self, topics: &[(&str, &[(&str, &str)], Option<i32>)]) -> Result<()> {
+        // It tells why nobody answers, where that is so.
+        topics.first().map(|(name, ..)| self.metadata(Some(name))).transpose()?;
         let admin: AdminClient<DefaultClientContext> =
             self.client(&[])?.create().map_err(|e| self.error("client", e))?;
         let new = topics.iter().map(|(name, properties, partitions)| {
@@ -215,6 +230,33 @@ impl Cluster {
     /// `error` with the brokers' names.
     pub(super) fn error(&self, doing: &str, error: KafkaError) -> Error {
         Error::new(format!("Kafka at {}: {doing}", self.brokers), error)
+    }
+}
+
+/// What a client has to say of its connections: a call that fails only says that none works.
+#[derive(Default)]
+struct Complaint(Mutex<Option<(u8, String)>>);
+
+impl ClientContext for Complaint {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let weight = match error.rdkafka_error_code() {
+            // That a password is wrong explains that connections break off, not the reverse.
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => 2,
+            Some(RDKafkaErrorCode::AllBrokersDown) => 0,
+            _ => 1,
+        };
+        let mut worst = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if worst.as_ref().is_none_or(|(known, _)| *known < weight) {
+            *worst = Some((weight, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Complaint {}
+
+impl Complaint {
+    fn worst(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(_, reason)| reason)
     }
 }
 

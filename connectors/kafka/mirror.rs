@@ -38,7 +38,8 @@ impl Mirror {
             ])?;
             let often = config.get(REFRESH.0).and_then(|text| text.parse().ok());
             // Below zero it means never.
-            interval = interval.min(often.map_or(interval, |ms: u64| Duration::from_millis(ms.max(1000))));
+            interval =
+                interval.min(often.map_or(interval, |ms: u64| Duration::from_millis(ms.max(1000))));
             let consumer = config.create().map_err(|e| cluster.error("consumer", e))?;
             consumers.push((Arc::clone(topics), Arc::new(consumer)));
         }
