@@ -20,7 +20,7 @@ pub enum SinkConfig {
     /// A Zarr store for each sensor.
     Zarr(ZarrSink),
     /// Topics of Kafka.
-    Kafka(KafkaSink),
+    Kafka(Box<KafkaSink>),
 }
 
 impl SinkConfig {
@@ -39,7 +39,8 @@ impl SinkConfig {
                     Source::Kafka(topics) => Some(Arc::clone(topics)),
                     Source::Zarr(_) | Source::Synthetic(_) => None,
                 });
-                Ledger::new(config, job, topics.collect()).map(Opened::Ledger)
+                Ledger::new(config, job, topics.collect())
+                    .map(|ledger| Opened::Ledger(Box::new(ledger)))
             }
         }
     }
@@ -58,7 +59,7 @@ pub enum Opened {
     /// One of those that forecasts are written to.
     Sink(Sink),
     /// The one that also keeps the progress of the job, behind all others.
-    Ledger(Ledger),
+    Ledger(Box<Ledger>),
 }
 
 /// A function that is shown every forecast.

@@ -4,5 +4,6 @@ mod architecture;
 mod faults;
 mod following;
 mod house;
+mod kafka;
 mod kafka_tools;
 mod streaming;

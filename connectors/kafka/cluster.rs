@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Result};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, ClientContext};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a broker is asked before it counts as out of reach.
 const ASK: Duration = Duration::from_secs(15);
+/// How long a client's complaints are waited for.
+const SERVE: Duration = Duration::from_millis(200);
 
 /// A Kafka cluster.
 ///
@@ -102,6 +105,21 @@ impl Serialize for Secret {
     }
 }
 
+/// A topic of messages as large as brokers may be told to take: forecasts have many leads. With
+/// as many partitions as the broker makes, unless said.
+pub(super) fn large(name: &str, partitions: Option<i32>) -> NewTopic<'_> {
+    NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1))
+        .set("max.message.bytes", "67108864")
+}
+
+/// A topic whose newest record of every key is kept, and little else: it is read at every start.
+pub(super) fn compacted(name: &str) -> NewTopic<'_> {
+    NewTopic::new(name, 1, TopicReplication::Fixed(-1))
+        .set("cleanup.policy", "compact")
+        .set("segment.bytes", "16777216")
+        .set("min.cleanable.dirty.ratio", "0.1")
+}
+
 impl Cluster {
     /// A cluster without locks at `brokers`.
     pub fn new(brokers: impl Into<String>) -> Self {
@@ -178,24 +196,26 @@ impl Cluster {
 
     /// What the brokers say of `topic`, or of all topics.
     pub(super) fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
-        let producer: BaseProducer =
-            self.client(&[])?.create().map_err(|e| self.error("client", e))?;
-        let metadata = producer.client().fetch_metadata(topic, ASK);
-        metadata.map_err(|e| self.error("asking for topics", e))
+        // Asked by a consumer: a producer's question makes the topic at brokers that allow it.
+        let made = self.client(&[])?.create_with_context(Complaint::default());
+        let consumer: BaseConsumer<Complaint> = made.map_err(|e| self.error("client", e))?;
+        consumer.fetch_metadata(topic, ASK).map_err(|error| {
+            let begun = Instant::now();
+            while begun.elapsed() < SERVE {
+                // The complaints, which go to the context. There are no messages.
+                drop(consumer.poll(SERVE / 10));
+            }
+            match consumer.context().worst() {
+                Some(why) => Error::new(format!("Kafka at {}", self.brokers), why),
+                None => self.error("asking for topics", error),
+            }
+        })
     }
 
-    /// How many partitions `topic` has, as `client` hears; `None` where it is not there.
-    pub(super) fn partitions<C: ClientContext>(
-        &self,
-        client: &Client<C>,
-        topic: &str,
-    ) -> Result<Option<usize>> {
+    /// How many partitions `topic` has; `None` where it is not there.
+    pub(super) fn partitions(&self, topic: &str) -> Result<Option<usize>> {
         use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
-        let metadata = client.fetch_metadata(Some(topic), ASK).map_err(|e| {
-            let right = "is it up, and are host:port, TLS and password right?";
-            let why = format!("no broker answers: {e}; {right}");
-            Error::new(format!("Kafka at {}", self.brokers), why)
-        })?;
+        let metadata = self.metadata(Some(topic))?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);
         match known.map(|known| (known.error(), known.partitions().len())) {
             None | Some((None, 0)) => Ok(None),
@@ -207,22 +227,22 @@ impl Cluster {
         }
     }
 
-    /// Makes those of `topics` that are not there: name, properties, and how many partitions
-    /// (`None`: as many as the broker makes).
-    pub(super) fn make(&self, topics: &[(&str, &[(&str, &str)], Option<i32>)]) -> Result<()> {
+    /// Makes those of `topics` that are not there.
+    pub(super) fn make(&self, topics: &[NewTopic]) -> Result<()> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            // Asked first: who may not make topics can still use those that others made.
+            if self.partitions(topic.name)?.is_none() {
+                missing.push(topic);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
         let admin: AdminClient<DefaultClientContext> =
             self.client(&[])?.create().map_err(|e| self.error("client", e))?;
-        let new = topics.iter().map(|(name, properties, partitions)| {
-            let mut topic =
-                NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
-            for (key, value) in *properties {
-                topic = topic.set(key, value);
-            }
-            topic
-        });
-        let new: Vec<_> = new.collect();
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
-        let made = futures_executor::block_on(admin.create_topics(&new, &options));
+        let made = futures_executor::block_on(admin.create_topics(missing, &options));
         for told in made.map_err(|e| self.error("making topics", e))? {
             match told {
                 Ok(topic) => tracing::info!("topic {topic} made"),
@@ -238,6 +258,33 @@ impl Cluster {
     /// `error` with the brokers' names.
     pub(super) fn error(&self, doing: &str, error: KafkaError) -> Error {
         Error::new(format!("Kafka at {}: {doing}", self.brokers), error)
+    }
+}
+
+/// What a client has to say of its connections: a call that fails only says that none works.
+#[derive(Default)]
+struct Complaint(Mutex<Option<(u8, String)>>);
+
+impl ClientContext for Complaint {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let weight = match error.rdkafka_error_code() {
+            // That a password is wrong explains that connections break off, not the reverse.
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => 2,
+            Some(RDKafkaErrorCode::AllBrokersDown) => 0,
+            _ => 1,
+        };
+        let mut worst = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if worst.as_ref().is_none_or(|(known, _)| *known < weight) {
+            *worst = Some((weight, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Complaint {}
+
+impl Complaint {
+    fn worst(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(_, reason)| reason)
     }
 }
 

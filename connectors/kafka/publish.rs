@@ -10,6 +10,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::Cluster;
+use super::cluster::large;
 use super::format::{self, Format};
 
 /// How long to wait at a time: for room in the queue, or for the last frames to arrive.
@@ -56,10 +57,9 @@ impl Publisher {
         let producer: Result<BaseProducer<_>, _> =
             cluster.client(&settings)?.create_with_context(deliveries);
         let producer = producer.map_err(|e| cluster.error("producer", e))?;
-        match cluster.partitions(producer.client(), topic)? {
+        match cluster.partitions(topic)? {
             None => {
-                let large: &[(&str, &str)] = &[("max.message.bytes", "67108864")];
-                cluster.make(&[(topic, large, Some(partitions.unwrap_or(1)))])?;
+                cluster.make(&[large(topic, Some(partitions.unwrap_or(1)))])?;
             }
             Some(there) => {
                 if let Some(wanted) = partitions.filter(|wanted| *wanted as usize != there) {

@@ -157,12 +157,15 @@ impl Reader {
             GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition,
         };
         let lasting = [GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition];
+        let config = &self.topics.config;
         if error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code)) {
-            return Err(self.topics.config.cluster.error("reading", error));
+            // The error does not say which topic it is.
+            config.topics.iter().try_for_each(|topic| config.partitions(topic).map(drop))?;
+            return Err(config.cluster.error("reading", error));
         }
         if self.told.is_none_or(|told| told.elapsed() > TELL) {
             self.told = Some(Instant::now());
-            tracing::warn!("{}", self.topics.config.cluster.error("reading", error));
+            tracing::warn!("{}", config.cluster.error("reading", error));
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
 
+use super::cluster::{compacted, large};
 use super::config::KafkaSink;
 use super::format;
 use super::ledger::{Claim, Entry, Letter, Names};
@@ -84,16 +85,8 @@ impl Ledger {
     /// When the brokers cannot be reached or refuse, or `stop` asks.
     pub fn claim(&self, stop: &Stop) -> Result<(Claim, Resume)> {
         let Self { config, names, sources } = self;
-        // Progress is read at every start: it must stay small.
-        let compacted: &[(&str, &str)] = &[
-            ("cleanup.policy", "compact"),
-            ("segment.bytes", "16777216"),
-            ("min.cleanable.dirty.ratio", "0.1"),
-        ];
-        let large: &[(&str, &str)] = &[("max.message.bytes", "67108864")];
-        let mut topics =
-            vec![(&*names.progress, compacted, Some(1)), (&*names.dead_letters, large, None)];
-        topics.extend(config.topic.iter().map(|topic| (&**topic, large, None)));
+        let mut topics = vec![compacted(&names.progress), large(&names.dead_letters, None)];
+        topics.extend(config.topic.iter().map(|topic| large(topic, None)));
         config.cluster.make(&topics)?;
         Claim::new(config, names, sources, Mirror::new(sources)?, stop)
     }

@@ -85,7 +85,7 @@ impl Tail {
         ];
         let consumer: BaseConsumer =
             cluster.client(&settings)?.create().map_err(|e| cluster.error("consumer", e))?;
-        let Some(partitions) = cluster.partitions(consumer.client(), topic)? else {
+        let Some(partitions) = cluster.partitions(topic)? else {
             return Ok(None);
         };
         let failed = |e| cluster.error(&format!("asking for {topic}"), e);

@@ -29,15 +29,7 @@ impl Topics {
         let template = config.template()?;
         let mut partitions = BTreeMap::new();
         for name in &config.topics {
-            let metadata = config.cluster.metadata(Some(name))?;
-            let known = metadata.topics().iter().find(|topic| topic.name() == name);
-            let known = known.filter(|topic| topic.error().is_none());
-            let count = known.map_or(0, |topic| topic.partitions().len());
-            if count == 0 {
-                let why = format!("is not at {}; make it, or name another", config.cluster.brokers);
-                return Err(Error::new(format!("topic {name}"), why));
-            }
-            for partition in 0..count as i32 {
+            for partition in 0..config.partitions(name)? {
                 let log = Arc::from(format!("{name}/{partition}"));
                 partitions.insert((name.clone(), partition), log);
             }
@@ -70,6 +62,21 @@ impl Topics {
             spread % peers as u64 == index as u64
         };
         self.partitions.keys().filter(mine).cloned().collect()
+    }
+}
+
+impl KafkaSource {
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// When no broker answers, or the topic is not there.
+    pub(super) fn partitions(&self, name: &str) -> Result<i32> {
+        let brokers = &self.cluster.brokers;
+        let count = self.cluster.partitions(name)?.ok_or_else(|| {
+            let why = format!("is not at {brokers}; make it, or name another");
+            Error::new(format!("topic {name}"), why)
+        })?;
+        Ok(count as i32)
     }
 }
 

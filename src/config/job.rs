@@ -229,7 +229,7 @@ impl Job {
                 Opened::Sink(sink) => sinks.push(sink),
                 Opened::Ledger(only) => {
                     ensure!(ledger.is_none(), "sinks[{i}]: a job keeps its progress in one place");
-                    ledger = Some(only);
+                    ledger = Some(*only);
                 }
             }
         }

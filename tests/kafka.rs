@@ -1,0 +1,144 @@
+//! Jobs between the topics of a real broker, with Python's clients on the other side.
+//!
+//! `scripts/test` starts the broker and exports where it is. Without one these tests say so and
+//! pass, except where `CI` is set.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Whether there is a broker with `variables`.
+fn broker(variables: &[&str]) -> bool {
+    let missing = variables.iter().find(|name| std::env::var_os(name).is_none_or(|v| v.is_empty()));
+    let Some(missing) = missing else { return true };
+    assert!(std::env::var_os("CI").is_none(), "{missing} is not set; run scripts/test");
+    #[expect(clippy::print_stderr, reason = "a test that was not made must not look like one")]
+    {
+        eprintln!("{missing} is not set: nothing is tested; scripts/test starts a broker");
+    }
+    false
+}
+
+/// Runs a script of `tests/python` against the broker; panics with what it said unless it succeeds.
+fn python(script: &str, arguments: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let local = root.join(".venv/bin/python");
+    let usual = if local.exists() { local.into_os_string() } else { "python3".into() };
+    let python = std::env::var_os("PHYSICNET_PYTHON").unwrap_or(usual);
+    let output = Command::new(python)
+        .arg(root.join("tests/python").join(script))
+        .args(arguments)
+        .env("PHYSICNET", env!("CARGO_BIN_EXE_physicnet"))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned());
+    assert!(output.status.success(), "{script} {arguments:?}: {}", said.concat());
+    #[expect(clippy::print_stderr, reason = "how long it took, and what was measured")]
+    {
+        eprint!("{}", said[0]);
+    }
+}
+
+fn promise(script: &str, name: &str) {
+    if broker(&["KAFKA_BOOTSTRAP"]) {
+        python(script, &[name]);
+    }
+}
+
+fn secure(name: &str) {
+    if !cfg!(feature = "tls") {
+        assert!(std::env::var_os("CI").is_none(), "built without the feature tls");
+    } else if broker(&["KAFKA_CA", "KAFKA_SSL_BOOTSTRAP", "KAFKA_SASL_BOOTSTRAP"]) {
+        python("kafka_secure.py", &[name]);
+    }
+}
+
+/// A short form of `kafka_crash.py`: the whole of it is run by hand.
+fn crash(more: &[&str]) {
+    if broker(&["KAFKA_BOOTSTRAP"]) {
+        let brokers = std::env::var("KAFKA_BOOTSTRAP").unwrap();
+        let always = [env!("CARGO_BIN_EXE_physicnet"), "--brokers", &brokers];
+        python("kafka_crash.py", &[&always[..], more].concat());
+    }
+}
+
+#[test]
+fn a_job_killed_at_any_moment_says_everything_once() {
+    crash(&["--kills", "8", "--frames", "1600", "--sensors", "8", "--partitions", "4"]);
+}
+
+#[test]
+fn of_two_instances_the_older_one_ends_and_says_why() {
+    let few = ["--frames", "400", "--sensors", "4", "--partitions", "2", "--longest", "6"];
+    crash(&[&["--fault", "fight", "--kills", "2"], &few[..]].concat());
+}
+
+#[test]
+fn poison_goes_to_the_dead_letters_and_good_frames_are_forecast() {
+    promise("kafka_poison.py", "poisoned");
+}
+
+#[test]
+fn silent_partitions_hold_nothing_back() {
+    promise("kafka_source.py", "idle");
+}
+
+#[test]
+fn a_job_begins_where_it_is_told_and_goes_on_where_it_was() {
+    promise("kafka_source.py", "begin");
+}
+
+#[test]
+fn frames_of_every_size_and_compression_are_read() {
+    promise("kafka_source.py", "codecs");
+}
+
+#[test]
+fn two_processes_forecast_what_one_does_and_show_their_offsets() {
+    promise("kafka_source.py", "hosts");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_job_without_frames_rests() {
+    promise("kafka_source.py", "quiet");
+}
+
+#[test]
+fn added_partitions_are_told() {
+    promise("kafka_source.py", "partitions");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    promise("kafka_source.py", "gone");
+}
+
+#[test]
+fn messages_can_name_their_sensor() {
+    promise("kafka_source.py", "names");
+}
+
+#[test]
+fn stores_and_topics_together_are_those_of_a_job_never_killed() {
+    promise("kafka_sinks.py", "both");
+}
+
+#[test]
+fn forecasts_of_stores_are_in_the_topic_once() {
+    promise("kafka_sinks.py", "stores");
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    promise("kafka_sinks.py", "least");
+}
+
+#[test]
+fn tls_and_passwords_let_in() {
+    secure("welcome");
+}
+
+#[test]
+fn a_wrong_password_is_told_and_not_shown() {
+    secure("refused");
+}
