@@ -232,18 +232,18 @@ fn new_frame(history: usize) -> Result<(f64, f64)> {
         ring.push_back((cropped.clone(), encode(&net, &cropped)?));
     }
     let cropped = &ring[history - 1].0;
-    let median = |work: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
-        let mut times = Vec::new();
-        for _ in 0..15 {
-            let (start, begun) = (Instant::now(), own_milliseconds(Instant::now()));
+    // The least of many: what others on the machine do can only add to it.
+    let least = |work: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..30 {
+            let begun = Instant::now();
             work()?;
-            times.push(own_milliseconds(start) - begun);
+            least = least.min(begun.elapsed().as_secs_f64() * 1e3);
         }
-        times.sort_by(f64::total_cmp);
-        Ok(times[7])
+        Ok(least)
     };
-    let encoding = median(&mut || encode(&net, cropped).map(drop))?;
-    let rest = median(&mut || forecast(&net, &ring).map(drop))?;
+    let encoding = least(&mut || encode(&net, cropped).map(drop))?;
+    let rest = least(&mut || forecast(&net, &ring).map(drop))?;
     Ok((encoding, rest))
 }
 
@@ -252,13 +252,6 @@ fn resident_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
-}
-
-/// Processor time of this thread, else the clock's since `start`.
-fn own_milliseconds(start: Instant) -> f64 {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = told.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
-    nanoseconds.map_or_else(|| start.elapsed().as_secs_f64() * 1e3, |told| told / 1e6)
 }
 
 /// Processor time of all threads so far, where the system tells it: on a machine that others use
