@@ -103,7 +103,7 @@ pub fn publish(config: &Publish, stop: &Stop) -> Result<Outcome> {
 /// Where frames come from.
 enum Origin {
     Store { archive: Box<Archive>, repeat: bool },
-    Simulation(SyntheticSource),
+    Simulation(Box<SyntheticSource>),
 }
 
 impl Origin {
@@ -142,7 +142,7 @@ impl Origin {
             load(path).context("neither a store (a directory) nor a file of a simulation")?;
         source.name = sensor.clone().or(source.name);
         source.validate().with_context(|| path.display().to_string())?;
-        Ok(Self::Simulation(source))
+        Ok(Self::Simulation(Box::new(source)))
     }
 
     fn sensors(&self) -> Result<Vec<Arc<Sensor>>> {

@@ -9,7 +9,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::{Extent, fill_missing};
 use crate::experts::{Carried, Known, between, persist};
 use crate::model::PhysicNet;
-use crate::stage::stage;
+use crate::stage::{most, stage};
 use crate::windowing::Window;
 
 /// A window and what each expert says of it; the batch dimension of the tensors is 1.
@@ -46,7 +46,8 @@ impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
     ) -> StreamVec<'scope, u64, Consulted> {
         let net = Rc::clone(net);
         let extent = |window: &Window| window.newest().coded.frame.extent;
-        stage(self, "Consult", batch, failure.clone(), extent, move |all| consult(&net, all))
+        let most = most(net.device.is_cpu(), batch, extent);
+        stage(self, "Consult", most, failure.clone(), extent, move |all| consult(&net, all))
     }
 }
 

@@ -10,7 +10,7 @@ use timely::dataflow::StreamVec;
 use crate::experts::{Carried, Consulted};
 use crate::fusion::Fused;
 use crate::model::{ModelConfig, PhysicNet, Serve};
-use crate::stage::stage;
+use crate::stage::{most, stage};
 use crate::windowing::Window;
 
 /// What goes out with each forecast.
@@ -45,7 +45,8 @@ impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
     ) -> StreamVec<'scope, u64, Forecast> {
         let (net, config) = (Rc::clone(net), config.clone());
         let extent = |consulted: &Consulted| consulted.window.newest().coded.frame.extent;
-        stage(self, "Fuse", batch, failure.clone(), extent, move |all| {
+        let most = most(net.device.is_cpu(), batch, extent);
+        stage(self, "Fuse", most, failure.clone(), extent, move |all| {
             let fused = fuse(&net, &all)?;
             let one = |(i, consulted)| forecast(&net.config, &config, consulted, &fused, i);
             all.iter().enumerate().map(one).collect()

@@ -41,10 +41,10 @@ pub(super) fn fit(net: &PhysicNet, data: &Data, weights: &mut Named) -> Result<(
         for lead in 0..leads {
             let rows = plain(&tendency.terms(&known, &prior, lead)?)?;
             for pixel in (0..pixels).step_by(pixels.div_ceil(PIXELS)) {
-                for output in lead * channels..(lead + 1) * channels {
-                    let at = pixel * leads * channels + output;
-                    if counts[at] > 0.0 {
-                        sums[output].add(&rows[pixel * terms..][..terms], left[at]);
+                let at = (pixel * leads + lead) * channels;
+                for (c, sums) in sums[lead * channels..][..channels].iter_mut().enumerate() {
+                    if counts[at + c] > 0.0 {
+                        sums.add(&rows[pixel * terms..][..terms], left[at + c]);
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
-use physicnet_operators::cropping::Transform;
+use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::experts::between;
 use physicnet_operators::layers::Boundary;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, VariableConfig};
@@ -68,6 +68,8 @@ fn small() -> ModelConfig {
         decoder: 8,
         codes: 16,
         sharp: true,
+        local: true,
+        local_view: 34,
         ..ModelConfig::default()
     }
 }
@@ -144,6 +146,23 @@ fn neither_threads_nor_interruptions_change_the_weights() {
     let other = TrainConfig { seed: 8, ..parts.clone() };
     let error = train(&other, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("belongs to another training file"), "{error}");
+}
+
+#[test]
+fn training_cuts_local_views_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(40, false), "views");
+    let views = |config: &TrainConfig| {
+        let mut model = config.model.clone();
+        let data = Data::open(config, &mut model).unwrap();
+        let view = |step| data.training(config, &model, step, 0).unwrap().batch.view;
+        (0..9).map(view).collect::<Vec<_>>()
+    };
+    // The frames are smaller than a view, so that it is all of them.
+    let whole = View { top: 0, left: 0, rows: SIDE, columns: SIDE };
+    assert_eq!(views(&config), [Some(whole); 9]);
+    config.model.local_view = 0;
+    assert_eq!(views(&config), [None; 9]);
 }
 
 #[test]
