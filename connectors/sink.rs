@@ -20,7 +20,7 @@ pub enum SinkConfig {
     /// A Zarr store for each sensor.
     Zarr(ZarrSink),
     /// Topics of Kafka.
-    Kafka(KafkaSink),
+    Kafka(Box<KafkaSink>),
 }
 
 impl SinkConfig {
@@ -39,7 +39,8 @@ impl SinkConfig {
                     Source::Kafka(topics) => Some(Arc::clone(topics)),
                     Source::Zarr(_) | Source::Synthetic(_) => None,
                 });
-                Ledger::new(config, job, topics.collect()).map(Opened::Ledger)
+                Ledger::new(config, job, topics.collect())
+                    .map(|ledger| Opened::Ledger(Box::new(ledger)))
             }
         }
     }
@@ -58,7 +59,7 @@ pub enum Opened {
     /// One of those that forecasts are written to.
     Sink(Sink),
     /// The one that also keeps the progress of the job, behind all others.
-    Ledger(Ledger),
+    Ledger(Box<Ledger>),
 }
 
 /// A function that is shown every forecast.
@@ -116,7 +117,7 @@ impl Sink {
 /// Where frames go that were not used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RejectsSink {
-    /// They are counted and logged, no more.
+    /// No more than the word that admission has logged of each.
     #[default]
     Log,
     /// A directory keeps them, with the units that the catalogue knows.
@@ -131,10 +132,7 @@ impl RejectsSink {
         pace: Pace,
     ) -> StreamVec<'scope, u64, ()> {
         match self {
-            Self::Log => rejected.flat_map(|reject| {
-                tracing::warn!("{reject}");
-                None
-            }),
+            Self::Log => rejected.flat_map(|_| None),
             Self::Directory(config, catalogue) => {
                 rejects::sink(rejected, config, catalogue, pace.failure)
             }

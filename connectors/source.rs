@@ -20,7 +20,7 @@ pub enum SourceConfig {
     /// Simulated sensors.
     Synthetic(SyntheticSource),
     /// Topics of Kafka.
-    Kafka(KafkaSource),
+    Kafka(Box<KafkaSource>),
 }
 
 impl SourceConfig {

@@ -5,8 +5,10 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-/// Runs `logic` on all that has arrived, in batches of at most `batch` items of one `kind`,
-/// oldest epoch first. Within an epoch nothing is said of their order.
+use crate::cropping::Extent;
+
+/// Runs `logic` on all that has arrived, in batches of items of one `kind`, at most `most` of them
+/// by the first, oldest epoch first. Within an epoch nothing is said of their order.
 ///
 /// `logic` yields one output per input, in order; an item's result must not depend on its
 /// batch. A failure is reported, and the capabilities of its items are kept: nothing after
@@ -14,7 +16,7 @@ use timely::dataflow::operators::generic::Operator;
 pub(crate) fn stage<'scope, A, B, K>(
     stream: StreamVec<'scope, u64, A>,
     name: &'static str,
-    batch: usize,
+    most: impl Fn(&A) -> usize + 'static,
     failure: Failure,
     kind: impl Fn(&A) -> K + 'static,
     mut logic: impl FnMut(Vec<A>) -> candle_core::Result<Vec<B>> + 'static,
@@ -34,8 +36,9 @@ where
             });
             let mut rest = pile.take().into_iter().peekable();
             while let Some((cap, first)) = rest.next() {
+                let most = most(&first);
                 let (mut caps, mut items) = (vec![cap], vec![first]);
-                while items.len() < batch.max(1)
+                while items.len() < most
                     && rest.peek().is_some_and(|(_, next)| kind(next) == kind(&items[0]))
                 {
                     let (cap, next) = rest.next().expect("peeked");
@@ -60,4 +63,21 @@ where
             }
         }
     })
+}
+
+/// Pixels of a batch on a CPU: more than a frame of this size only drives a batch's tensors out
+/// of the cache, while small frames share what every call costs.
+const PIXELS: usize = 64 * 64;
+
+/// How many items are computed as one batch: `batch` on an accelerator, on a CPU fewer of large
+/// frames.
+pub(crate) fn most<A>(
+    on_cpu: bool,
+    batch: usize,
+    extent: impl Fn(&A) -> Extent,
+) -> impl Fn(&A) -> usize {
+    move |item| {
+        let Extent { rows, columns, .. } = extent(item);
+        if on_cpu { (PIXELS / (rows * columns)).clamp(1, batch.max(1)) } else { batch }
+    }
 }

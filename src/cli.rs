@@ -10,6 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use physicnet_connectors::kafka::Cluster;
+use physicnet_connectors::kafka::format::Format;
 use physicnet_connectors::synthetic::SyntheticSource;
 use physicnet_connectors::zarr::{ZarrSink, ZarrSource, parse_time};
 use physicnet_connectors::{SinkConfig, SourceConfig};
@@ -20,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, train};
-use crate::{demo, engine, inspect, simulate};
+use crate::{demo, engine, inspect, publish, simulate, tail};
 
 #[derive(Parser)]
 #[command(name = "physicnet", version, about, propagate_version = true)]
@@ -60,9 +62,26 @@ enum Command {
     Evaluate(Evaluate),
     /// Write simulated sensors into a Zarr store
     #[command(
-        after_help = "Example:\n  physicnet simulate configs/demo/simulate.yaml data/flow.zarr"
+        after_help = "Example:\n  physicnet simulate configs/flow/simulate.yaml data/flow.zarr"
     )]
     Simulate(Simulate),
+    /// Send a Zarr store or simulated sensors to a Kafka topic
+    #[command(
+        after_help = "Examples:\n  physicnet publish radar.zarr --brokers localhost:9092 --topic frames\n  \
+        physicnet publish configs/kafka/simulate.yaml --topic frames --rate 2\n  \
+        physicnet publish radar.zarr --cluster cluster.yaml --topic frames --variable precip_rate\n\n\
+        Each frame is a message under the key of its sensor. The topic is made if it is not there. \
+        Ctrl-C sends what is queued and says how much that was."
+    )]
+    Publish(Publish),
+    /// Show what is in a Kafka topic: frames, forecasts, dead letters
+    #[command(after_help = "Examples:\n  physicnet tail forecasts --brokers localhost:9092\n  \
+        physicnet tail frames --no-follow --count 3 --show         # drawn in the terminal\n  \
+        physicnet tail forecasts --from latest --sensor flow/0 --picture out/pictures\n  \
+        physicnet tail physicnet.JOB.dead-letters --no-follow      # what was not used, and why\n\n\
+        A line says whose message it is, its time, shape, values, size, PARTITION@OFFSET and age. \
+        Only what is committed is shown, and nothing is left at the brokers.")]
+    Tail(Tail),
     /// Say what is in a Zarr store or a checkpoint
     #[command(after_help = "Examples:\n  physicnet inspect radar.zarr --picture radar.png\n  \
         physicnet inspect radar.safetensors")]
@@ -173,6 +192,99 @@ struct Simulate {
     out: PathBuf,
 }
 
+/// Where Kafka is, and how frames are written there.
+#[derive(Args)]
+struct Kafka {
+    /// host:port of the brokers, separated by commas; by default KAFKA_BOOTSTRAP of the environment
+    #[arg(long, conflicts_with = "cluster")]
+    brokers: Option<String>,
+    /// For secured clusters: a file with what a job says under `cluster`
+    #[arg(long)]
+    cluster: Option<PathBuf>,
+    /// How messages are written: da00, ad00 or json
+    #[arg(long, default_value = "da00", value_parser = format)]
+    format: Format,
+}
+
+impl Kafka {
+    fn cluster(&self) -> Result<Cluster> {
+        match (&self.cluster, &self.brokers) {
+            (Some(file), _) => load(file),
+            (None, Some(brokers)) => Ok(Cluster::new(brokers)),
+            (None, None) => match std::env::var("KAFKA_BOOTSTRAP") {
+                Ok(brokers) if !brokers.is_empty() => Ok(Cluster::new(brokers)),
+                _ => bail!(
+                    "where is Kafka? Give --brokers host:port or --cluster FILE, or set \
+                     KAFKA_BOOTSTRAP; scripts/kafka start starts a broker to try with"
+                ),
+            },
+        }
+    }
+}
+
+/// A format as configs write it.
+fn format(text: &str) -> serde_json::Result<Format> {
+    serde_json::from_value(text.into())
+}
+
+#[derive(Args)]
+struct Publish {
+    /// A Zarr store, or a file that says what to simulate
+    origin: PathBuf,
+    #[command(flatten)]
+    kafka: Kafka,
+    /// The topic
+    #[arg(long)]
+    topic: String,
+    /// Partitions of the topic if it has to be made; by default 1
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: Option<i32>,
+    /// The variables of the store, in the order of the channels; by default all
+    #[arg(long = "variable")]
+    variables: Vec<String>,
+    /// What to call the sensor; where there are several, what their names begin with
+    #[arg(long)]
+    sensor: Option<String>,
+    /// The first valid time of the store to send, e.g. 2010-08-26T06:00, UTC
+    #[arg(long)]
+    from: Option<String>,
+    /// The valid time of the store to stop before, UTC
+    #[arg(long)]
+    to: Option<String>,
+    /// Frames a second and sensor; by default as fast as it goes
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Begin anew at the end of the store, with times that go on; ends by Ctrl-C
+    #[arg(long)]
+    repeat: bool,
+}
+
+#[derive(Args)]
+struct Tail {
+    /// The topic
+    topic: String,
+    #[command(flatten)]
+    kafka: Kafka,
+    /// Where to begin: earliest, latest, or a time by the brokers' clocks, e.g. 2010-08-26T06:00, UTC
+    #[arg(long, default_value = "earliest")]
+    from: String,
+    /// End after so many messages
+    #[arg(long)]
+    count: Option<u64>,
+    /// End at the end of the topic
+    #[arg(long)]
+    no_follow: bool,
+    /// Show the messages of this sensor alone
+    #[arg(long)]
+    sensor: Option<String>,
+    /// Draw each message as PNG into this folder
+    #[arg(long, value_name = "DIR")]
+    picture: Option<PathBuf>,
+    /// Draw each message in the terminal, in 24-bit colour
+    #[arg(long)]
+    show: bool,
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -203,6 +315,8 @@ fn execute(command: Command) -> Result<()> {
             simulate::simulate(&config, &out, &interruptible()?)?;
             say(&format!("{}: written", out.display()))
         }
+        Command::Publish(flags) => publication(flags),
+        Command::Tail(flags) => tailing(flags),
         Command::Inspect { path, variables, picture } => {
             say(&inspect::inspect(&path, &variables, picture.as_deref())?)
         }
@@ -328,6 +442,51 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
     }
     say(&table(&report))
+}
+
+fn publication(flags: Publish) -> Result<()> {
+    let cluster = flags.kafka.cluster()?;
+    let Publish { origin, kafka, topic, partitions, variables, sensor, from, to, rate, repeat } =
+        flags;
+    let config = publish::Publish {
+        origin,
+        cluster,
+        topic,
+        format: kafka.format,
+        partitions,
+        variables,
+        sensor,
+        from,
+        to,
+        rate,
+        repeat,
+    };
+    let outcome = publish::publish(&config, &interruptible()?)?;
+    say(&outcome.text(&config.origin, &config.topic))
+}
+
+fn tailing(flags: Tail) -> Result<()> {
+    let cluster = flags.kafka.cluster()?;
+    let Tail { topic, kafka, from, count, no_follow, sensor, picture, show } = flags;
+    // Below a picture there is room for its line and the next prompt.
+    let size = || {
+        let size = terminal_size::terminal_size();
+        size.map_or([80, 24], |(columns, rows)| [columns.0.into(), rows.0.into()])
+    };
+    let show = show.then(size).map(|[columns, rows]: [usize; 2]| [columns, rows.max(6) - 4]);
+    let (format, follow) = (kafka.format, !no_follow);
+    let config = tail::Tail { cluster, topic, format, from, follow, count, sensor, picture, show };
+    match tail::tail(&config, &mut std::io::stdout().lock(), &interruptible()?) {
+        // A reader that has gone has seen enough.
+        Err(error) if gone(&error) => Ok(()),
+        Ok(0) => say(&format!("topic {}: nothing to show", config.topic)),
+        told => told.map(drop),
+    }
+}
+
+fn gone(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Whether the file and all that it names fit together.

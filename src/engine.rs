@@ -15,7 +15,7 @@ use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::model::Checkpoint;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
-use physicnet_stream::{Catalogue, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
+use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::{Input, Inspect, Probe};
@@ -205,8 +205,11 @@ fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Cl
     while !told.done() {
         worker.step_or_park(Some(Duration::from_millis(20)));
     }
-    // The first worker has reported why there is nothing to go on from.
-    let resume = heard.borrow_mut().take().flatten().unwrap_or_default();
+    let resume = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
+        // In the process of the first worker its own report stands, which says why.
+        pace.failure.report(Error::new("process 0", "could not start; its log says why"));
+        Resume::default()
+    });
     Ok((claim, resume))
 }
 

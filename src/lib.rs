@@ -1,8 +1,8 @@
 //! PhysicNet: one Timely dataflow from live gridded sensors to verified forecasts.
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
-//! ([`config`], [`training`], [`simulate`]) or looks at what comes out ([`evaluate`], [`inspect`],
-//! [`render`], [`demo`]).
+//! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`],
+//! [`inspect`], [`tail`], [`render`], [`demo`]).
 
 pub mod cli;
 pub mod config;
@@ -11,6 +11,8 @@ pub mod demo;
 pub mod engine;
 pub mod evaluate;
 pub mod inspect;
+pub mod publish;
 pub mod render;
 pub mod simulate;
+pub mod tail;
 pub mod training;

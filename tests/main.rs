@@ -2,6 +2,8 @@
 
 mod architecture;
 mod faults;
+mod following;
 mod house;
 mod kafka;
+mod kafka_tools;
 mod streaming;

@@ -105,6 +105,21 @@ impl Serialize for Secret {
     }
 }
 
+/// A topic of messages as large as brokers may be told to take: forecasts have many leads. With
+/// as many partitions as the broker makes, unless said.
+pub(super) fn large(name: &str, partitions: Option<i32>) -> NewTopic<'_> {
+    NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1))
+        .set("max.message.bytes", "67108864")
+}
+
+/// A topic whose newest record of every key is kept, and little else: it is read at every start.
+pub(super) fn compacted(name: &str) -> NewTopic<'_> {
+    NewTopic::new(name, 1, TopicReplication::Fixed(-1))
+        .set("cleanup.policy", "compact")
+        .set("segment.bytes", "16777216")
+        .set("min.cleanable.dirty.ratio", "0.1")
+}
+
 impl Cluster {
     /// A cluster without locks at `brokers`.
     pub fn new(brokers: impl Into<String>) -> Self {
@@ -197,24 +212,37 @@ impl Cluster {
         })
     }
 
-    /// Makes those of `topics` that are not there: name, properties, and how many partitions
-    /// (`None`: as many as the broker makes).
-    pub(super) fn make(&self, topics: &[(&str, &[(&str, &str)], Option<i32>)]) -> Result<()> {
-        // It tells why nobody answers, where that is so.
-        topics.first().map(|(name, ..)| self.metadata(Some(name))).transpose()?;
+    /// How many partitions `topic` has; `None` where it is not there.
+    pub(super) fn partitions(&self, topic: &str) -> Result<Option<usize>> {
+        use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
+        let metadata = self.metadata(Some(topic))?;
+        let known = metadata.topics().iter().find(|known| known.name() == topic);
+        match known.map(|known| (known.error(), known.partitions().len())) {
+            None | Some((None, 0)) => Ok(None),
+            Some((None, count)) => Ok(Some(count)),
+            Some((Some(code), _)) => match RDKafkaErrorCode::from(code) {
+                UnknownTopic | UnknownTopicOrPartition => Ok(None),
+                code => Err(Error::new(format!("topic {topic} at {}", self.brokers), code)),
+            },
+        }
+    }
+
+    /// Makes those of `topics` that are not there.
+    pub(super) fn make(&self, topics: &[NewTopic]) -> Result<()> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            // Asked first: who may not make topics can still use those that others made.
+            if self.partitions(topic.name)?.is_none() {
+                missing.push(topic);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
         let admin: AdminClient<DefaultClientContext> =
             self.client(&[])?.create().map_err(|e| self.error("client", e))?;
-        let new = topics.iter().map(|(name, properties, partitions)| {
-            let mut topic =
-                NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
-            for (key, value) in *properties {
-                topic = topic.set(key, value);
-            }
-            topic
-        });
-        let new: Vec<_> = new.collect();
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
-        let made = futures_executor::block_on(admin.create_topics(&new, &options));
+        let made = futures_executor::block_on(admin.create_topics(missing, &options));
         for told in made.map_err(|e| self.error("making topics", e))? {
             match told {
                 Ok(topic) => tracing::info!("topic {topic} made"),

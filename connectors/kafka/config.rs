@@ -150,6 +150,18 @@ pub(super) enum From {
     Time(Time),
 }
 
+impl From {
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            time => parse_time(time)
+                .map(Self::Time)
+                .map_err(|e| Error::new("from", format!("write earliest, latest or a time: {e}"))),
+        }
+    }
+}
+
 impl KafkaSource {
     /// Checks what can be checked without a broker.
     ///
@@ -173,13 +185,7 @@ impl KafkaSource {
     }
 
     pub(super) fn start(&self) -> Result<From> {
-        match &*self.from {
-            "earliest" => Ok(From::Earliest),
-            "latest" => Ok(From::Latest),
-            time => parse_time(time)
-                .map(From::Time)
-                .map_err(|e| Error::new("from", format!("write earliest, latest or a time: {e}"))),
-        }
+        From::parse(&self.from)
     }
 
     /// What its sensors are like: the grid and the cadence that the settings tell, under no name.

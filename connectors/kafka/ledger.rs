@@ -122,7 +122,12 @@ impl Claim {
                     std::thread::sleep(BREATH);
                 }
                 Err(Start::Kafka(error)) => return Err(config.cluster.error("starting", error)),
-                Err(Start::Told(error)) => return Err(error),
+                Err(Start::Away(error)) if tries < 60 => {
+                    tries += 1;
+                    tell(&mut told, &error.to_string());
+                    std::thread::sleep(BREATH);
+                }
+                Err(Start::Told(error) | Start::Away(error)) => return Err(error),
             }
             if stop.stopped() {
                 return Err(Error::new("starting", "was interrupted"));
@@ -146,7 +151,7 @@ impl Claim {
         // Where a partition begins is written down before it is read: `latest` means once.
         let mut begun = Resume::default();
         for topics in sources {
-            begun.next.extend(topics.begin(&resume)?);
+            begun.next.extend(topics.begin(&resume).map_err(Start::Away)?);
         }
         if exactly {
             producer.begin_transaction()?;
@@ -183,11 +188,8 @@ impl Claim {
             match self.attempt_commit(&letters, &records) {
                 Ok(()) => break,
                 Err(Trouble::Aborted(error)) => {
-                    let code = error.rdkafka_error_code();
-                    if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                        let why = "a forecast is larger than the brokers take; raise the topic's \
-                                   max.message.bytes";
-                        return Err(Error::new(self.topics(), why));
+                    if let Some(why) = lasting(&error) {
+                        return Err(Error::new(self.topics(), format!("{error}: {why}")));
                     }
                     tell(
                         &mut told,
@@ -302,7 +304,7 @@ impl Claim {
                                 return Ok(last.transaction == self.author.transaction);
                             }
                         }
-                        Err(Start::Told(error)) => return Err(error),
+                        Err(Start::Told(error) | Start::Away(error)) => return Err(error),
                         Err(Start::Kafka(error)) => tell(told, &error.to_string()),
                     }
                 }
@@ -324,6 +326,8 @@ impl Claim {
 enum Start {
     /// The brokers are not ready, or another instance was faster.
     Kafka(KafkaError),
+    /// The brokers do not answer.
+    Away(Error),
     /// Trying again is no help.
     Told(Error),
 }
@@ -397,6 +401,21 @@ where
             }
             Err((error, _)) => return Err(error),
         }
+    }
+}
+
+/// What a person has to do about an error that trying again does not mend.
+fn lasting(error: &KafkaError) -> Option<&'static str> {
+    use RDKafkaErrorCode::{
+        ClusterAuthorizationFailed, InvalidRequiredAcks, InvalidTopic, MessageSizeTooLarge,
+        TopicAuthorizationFailed, TransactionalIdAuthorizationFailed,
+    };
+    match error.rdkafka_error_code()? {
+        MessageSizeTooLarge => Some("raise the max.message.bytes of the topics"),
+        TopicAuthorizationFailed | ClusterAuthorizationFailed => Some("allow this user to write"),
+        TransactionalIdAuthorizationFailed => Some("allow this user the transactional id"),
+        InvalidTopic | InvalidRequiredAcks => Some("mend the settings"),
+        _ => None,
     }
 }
 

@@ -12,14 +12,18 @@ pub mod format;
 mod ledger;
 mod mirror;
 mod progress;
+mod publish;
 mod read;
 mod sink;
 mod source;
+mod tail;
 mod topics;
 
 pub use cluster::{Cluster, Mechanism, Sasl, Secret, Tls};
 pub use config::{AxisSection, Delivery, GridSection, KafkaSink, KafkaSource, SensorFrom};
 pub use ledger::Claim;
+pub use publish::{Published, Publisher};
 pub use sink::{Ledger, Said};
 pub use source::source;
+pub use tail::{Look, Seen, Tail};
 pub use topics::Topics;

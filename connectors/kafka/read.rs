@@ -23,14 +23,14 @@ const AHEAD_KIB: usize = 64 << 10;
 const TELL: Duration = Duration::from_secs(10);
 
 impl Topics {
-    /// The settings of a consumer that reads `partitions` of its partitions at a time.
-    fn consumer(&self, partitions: usize) -> Result<BaseConsumer> {
+    /// A consumer for `partitions` of its partitions at a time, told of their `ends` or not.
+    fn consumer(&self, partitions: usize, ends: bool) -> Result<BaseConsumer> {
         let ahead = (AHEAD_KIB / partitions.max(1)).max(1024).to_string();
         let cluster = &self.config.cluster;
         let settings = [
             ("group.id", &*self.group),
             ("enable.auto.commit", "false"),
-            ("enable.partition.eof", "true"),
+            ("enable.partition.eof", if ends { "true" } else { "false" }),
             ("isolation.level", "read_committed"),
             // What was asked for and is not there any more is told, not passed over.
             ("auto.offset.reset", "earliest"),
@@ -49,7 +49,7 @@ impl Topics {
     /// When the brokers do not say.
     pub(super) fn begin(&self, known: &Resume) -> Result<Vec<(Arc<str>, u64)>> {
         let cluster = &self.config.cluster;
-        let consumer = self.consumer(1)?;
+        let consumer = self.consumer(1, false)?;
         let mut begin = Vec::new();
         for ((topic, partition), log) in &self.partitions {
             if known.next.contains_key(log) {
@@ -101,7 +101,7 @@ impl Reader {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self> {
         let cluster = &topics.config.cluster;
-        let mut consumer = topics.consumer(share.len())?;
+        let mut consumer = topics.consumer(share.len(), !topics.config.follow)?;
         let mut from = TopicPartitionList::new();
         for (topic, partition) in share {
             let log = &topics.partitions[&(topic.clone(), *partition)];
@@ -222,7 +222,7 @@ fn fetch(
 ) -> Result<()> {
     let cluster = &topics.config.cluster;
     let failed = |e| cluster.error(&format!("reading {topic}/{partition} again"), e);
-    let consumer = topics.consumer(1)?;
+    let consumer = topics.consumer(1, true)?;
     let mut decoder = Decoder::new(topics);
     let (low, _) = consumer.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
     let offsets: Vec<i64> = offsets.range(low..).copied().collect();

@@ -11,8 +11,8 @@
 //! from the progress then finds them at least as far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use physicnet_stream::{
     Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Stop,
@@ -23,6 +23,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
 
+use super::cluster::{compacted, large};
 use super::config::KafkaSink;
 use super::format;
 use super::ledger::{Claim, Entry, Letter, Names};
@@ -58,6 +59,11 @@ impl Ledger {
     pub fn new(config: &KafkaSink, job: &str, sources: Vec<Arc<Topics>>) -> Result<Self> {
         config.cluster.client(&[])?;
         let names = Names::new(config, job);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if job.is_empty() || !job.chars().all(plain) {
+            let why = "names topics of Kafka: write letters, digits, `.`, `_` and `-`";
+            return Err(Error::new(format!("name: {job}"), why));
+        }
         let mut all = vec![&names.dead_letters, &names.progress];
         all.extend(&config.topic);
         all.sort_unstable();
@@ -79,16 +85,8 @@ impl Ledger {
     /// When the brokers cannot be reached or refuse, or `stop` asks.
     pub fn claim(&self, stop: &Stop) -> Result<(Claim, Resume)> {
         let Self { config, names, sources } = self;
-        // Progress is read at every start: it must stay small.
-        let compacted: &[(&str, &str)] = &[
-            ("cleanup.policy", "compact"),
-            ("segment.bytes", "16777216"),
-            ("min.cleanable.dirty.ratio", "0.1"),
-        ];
-        let large: &[(&str, &str)] = &[("max.message.bytes", "67108864")];
-        let mut topics =
-            vec![(&*names.progress, compacted, Some(1)), (&*names.dead_letters, large, None)];
-        topics.extend(config.topic.iter().map(|topic| (&**topic, large, None)));
+        let mut topics = vec![compacted(&names.progress), large(&names.dead_letters, None)];
+        topics.extend(config.topic.iter().map(|topic| large(topic, None)));
         config.cluster.make(&topics)?;
         Claim::new(config, names, sources, Mirror::new(sources)?, stop)
     }
@@ -147,15 +145,10 @@ fn commit<'scope>(
         "KafkaSink",
         move |_cap, info| {
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
-            let claim = Arc::new(Mutex::new(claim));
-            let write = move |entries| {
-                let mut claim = claim.lock().unwrap_or_else(PoisonError::into_inner);
-                match claim.as_mut() {
-                    Some(claim) => claim.commit(entries),
-                    None => Err(Error::new("KafkaSink", "this worker may not write")),
-                }
-            };
-            let (jobs, results) = writer("KafkaSink", write, wake, &failure);
+            // Only one worker has a claim, and only to it does anything come.
+            let written = claim.map(|mut claim| {
+                writer("KafkaSink", move |entries| claim.commit(entries), wake, &failure)
+            });
             let mut open = BTreeMap::<u64, (Capability<u64>, Vec<Entry>)>::new();
             let mut writing: Option<Vec<Capability<u64>>> = None;
             let mut lost = false;
@@ -165,6 +158,7 @@ fn commit<'scope>(
                     let (_, open) = open.entry(*cap.time()).or_insert((cap, Vec::new()));
                     open.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
+                let Some((jobs, results)) = &written else { return };
                 match results.try_recv() {
                     Ok(Ok(())) => writing = None,
                     Ok(Err(error)) => {

@@ -26,9 +26,11 @@ use timely::dataflow::{Scope, StreamVec};
 use super::read::{Reader, replay};
 use super::topics::Topics;
 
-/// The most frames of an epoch, and about the most bytes: what one activation reads.
+/// The most frames that one activation reads.
 const BURST: usize = 256;
-const BYTES: usize = 32 << 20;
+/// About the most bytes of an epoch, past its first frame: forecasts are many times as large as
+/// their frames, and as many epochs of them as may be in flight lie in memory.
+const BYTES: usize = 4 << 20;
 /// How soon to look again when no epoch may be opened.
 const NAP: Duration = Duration::from_millis(1);
 /// How soon to look again when nothing comes: whether to stop, or whom it holds back.

@@ -71,14 +71,11 @@ impl KafkaSource {
     /// # Errors
     /// When no broker answers, or the topic is not there.
     pub(super) fn partitions(&self, name: &str) -> Result<i32> {
-        let metadata = self.cluster.metadata(Some(name))?;
-        let known = metadata.topics().iter().find(|topic| topic.name() == name);
-        let known = known.filter(|topic| topic.error().is_none());
-        let count = known.map_or(0, |topic| topic.partitions().len());
-        if count == 0 {
-            let why = format!("is not at {}; make it, or name another", self.cluster.brokers);
-            return Err(Error::new(format!("topic {name}"), why));
-        }
+        let brokers = &self.cluster.brokers;
+        let count = self.cluster.partitions(name)?.ok_or_else(|| {
+            let why = format!("is not at {brokers}; make it, or name another");
+            Error::new(format!("topic {name}"), why)
+        })?;
         Ok(count as i32)
     }
 }

@@ -1,6 +1,7 @@
 //! Random access to the frames of a store: the sensors, their valid times, any frame of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use physicnet_stream::{
     Axis, Cadence, Error, Frame, Grid, Result, Sensor, Time, Variable, parse_duration,
@@ -22,6 +23,7 @@ pub struct Archive {
     times: Vec<Time>,
     variables: Vec<Channels>,
     cache: Cache,
+    consolidated: bool,
 }
 
 /// One array of the store and the channels that it gives.
@@ -41,16 +43,29 @@ impl Archive {
     /// When it is no store, lacks a variable, or its dims, times or types are not understood:
     /// the error names the store, the array, and what there is instead.
     pub fn open(config: &ZarrSource) -> Result<Self> {
+        config.validate().map_err(|e| Error::new(config.path.display(), e))?;
+        let mut store = Store::open(&config.path)?;
+        // Another program may be appending this very moment: xarray takes the consolidated
+        // metadata away meanwhile. A store that never has it is taken as it is.
+        for _ in 0..20 {
+            if store.consolidated || !config.follow {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            store = Store::open(&config.path)?;
+        }
+        Self::of(&store, config)
+    }
+
+    fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
         let path = &config.path.display();
-        config.validate().map_err(|e| Error::new(path, e))?;
-        let store = Store::open(&config.path)?;
-        let time = time_dim(&store)?;
-        let variables = variables(&store, config, &time)?;
+        let time = time_dim(store)?;
+        let variables = variables(store, config, &time)?;
         let Some(first) = variables.first() else {
             let why = format!("has no variable over {time} and two more dims");
-            return Err(Error::new(path, format!("{why}; its arrays are: {}", listed(&store))));
+            return Err(Error::new(path, format!("{why}; its arrays are: {}", listed(store))));
         };
-        let (y, x) = (first.axis(&store, first.layout.y)?, first.axis(&store, first.layout.x)?);
+        let (y, x) = (first.axis(store, first.layout.y)?, first.axis(store, first.layout.x)?);
         for other in &variables[1..] {
             if other.extent() != first.extent() {
                 return Err(other.array.error(format!(
@@ -97,24 +112,30 @@ impl Archive {
             variables,
             cache: Cache::new(config.cache_mib << 20),
             config: config.clone(),
+            consolidated: store.consolidated,
         })
     }
 
-    /// Opens the same store again, as it is now.
+    /// Opens the same store again, as it is now; nothing while another program is appending to
+    /// it and has taken its consolidated metadata away, since arrays grow before they are filled.
     ///
     /// # Errors
     /// As [`open`](Self::open), and when the store has become another one: other sensors.
-    pub fn reopen(&self) -> Result<Self> {
+    pub fn reopen(&self) -> Result<Option<Self>> {
+        let store = Store::open(&self.config.path)?;
+        if self.consolidated && !store.consolidated {
+            return Ok(None);
+        }
         let mut config = self.config.clone();
         // The median of more times may differ, but a sensor's cadence is for life.
         let cadence = self.sensors.first().map_or(1, |sensor| sensor.cadence.nanoseconds());
         config.cadence.get_or_insert_with(|| format!("{cadence}ns"));
-        let new = Self { config: self.config.clone(), ..Self::open(&config)? };
+        let new = Self { config: self.config.clone(), ..Self::of(&store, &config)? };
         if new.sensors != self.sensors {
             let why = "changed its grid or sensors while it was read; restart the job";
             return Err(Error::new(self.config.path.display(), why));
         }
-        Ok(new)
+        Ok(Some(new))
     }
 
     /// What was asked for.

@@ -178,7 +178,8 @@ impl Following {
         }
         self.looked = Instant::now();
         match self.archive.reopen() {
-            Ok(archive) => {
+            Ok(None) => {}
+            Ok(Some(archive)) => {
                 self.trouble.clear();
                 if archive.times(0).len() > self.archive.times(0).len() {
                     self.archive = Arc::new(archive);

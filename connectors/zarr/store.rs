@@ -22,6 +22,8 @@ pub(super) struct Store {
     name: String,
     arrays: BTreeMap<String, Value>,
     files: Arc<FilesystemStore>,
+    /// Whether its metadata is consolidated. While xarray appends, it is not.
+    pub(super) consolidated: bool,
 }
 
 /// One array, open for reading.
@@ -79,6 +81,7 @@ impl Store {
                 }
             }
         }
+        let consolidated = !arrays.is_empty();
         if arrays.is_empty() {
             let folders = fs::read_dir(path).map_err(|e| Error::new(&name, e))?;
             let folders = folders.filter_map(std::result::Result::ok).map(|entry| entry.path());
@@ -100,7 +103,7 @@ impl Store {
             return Err(Error::new(name, "holds no Zarr group (no zarr.json, no .zgroup)"));
         }
         let files = FilesystemStore::new(path).map_err(|e| Error::new(&name, e))?;
-        Ok(Self { name, arrays, files: Arc::new(files) })
+        Ok(Self { name, arrays, files: Arc::new(files), consolidated })
     }
 
     /// The path of the store.

@@ -10,4 +10,4 @@ mod view;
 
 pub use operator::Crop;
 pub use transform::{Transform, is_rain_rate};
-pub use view::{Cropped, Extent, crop, fill_missing, model_input};
+pub use view::{Cropped, Extent, View, crop, fill_missing, model_input};

@@ -35,7 +35,7 @@ impl<'scope> Crop<'scope> for StreamVec<'scope, u64, Admitted> {
         stage(
             self,
             "Crop",
-            usize::MAX,
+            |_| usize::MAX,
             failure.clone(),
             |_| (),
             move |frames| {

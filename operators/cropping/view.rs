@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
-use physicnet_stream::Sensor;
+use physicnet_stream::{Sensor, SensorId, Time, route};
 
 use crate::admission::Admitted;
+use crate::layers::Boundary;
 use crate::model::ModelConfig;
 
 /// How a frame's pixels lie in the padded planes that the network works on.
@@ -42,6 +43,78 @@ impl Extent {
             }
         }
         padded
+    }
+}
+
+/// A local view: a crop of the padded plane, with its origin. Pixels, all even.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The first row.
+    pub top: usize,
+    /// The first column.
+    pub left: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+}
+
+impl View {
+    /// How far in from its edge a view must see to say what the whole frame would. The local
+    /// level's layers reach 12 pixels.
+    pub const HALO: usize = 16;
+
+    /// A square view of a `rows` x `columns` plane, drawn by whose frame it is and when: the same
+    /// in any run. `side` is even; a shorter plane is taken whole.
+    pub fn draw(
+        sensor: &SensorId,
+        valid_time: Time,
+        (rows, columns): (usize, usize),
+        side: usize,
+    ) -> Self {
+        let mut state = route(sensor) ^ (valid_time as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut origin = |length: usize| {
+            // SplitMix64's finaliser.
+            state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            state ^= state >> 31;
+            let places = length.saturating_sub(side) / 2 + 1;
+            2 * (state % places as u64) as usize
+        };
+        let (top, left) = (origin(rows), origin(columns));
+        Self { top, left, rows: side.min(rows), columns: side.min(columns) }
+    }
+
+    /// The view of a plane `(B, H / per, W / per, C)`.
+    ///
+    /// # Errors
+    /// When the view does not lie in the plane.
+    pub fn cut(&self, plane: &Tensor, per: usize) -> Result<Tensor> {
+        let rows = plane.narrow(1, self.top / per, self.rows / per)?;
+        rows.narrow(2, self.left / per, self.columns / per)?.contiguous()
+    }
+
+    /// What was computed of the view, `(B, rows, columns, C)`, at its place in a `height` x
+    /// `width` plane of zeros, without the halo. The border of an open domain has none.
+    ///
+    /// # Errors
+    /// When the view does not lie in the plane.
+    pub fn place(
+        &self,
+        inside: &Tensor,
+        (height, width): (usize, usize),
+        boundary: Boundary,
+    ) -> Result<Tensor> {
+        let one = |plane: &Tensor, dim, from: usize, length: usize, whole: usize| {
+            let to = from + length;
+            let bordered = length == whole || boundary == Boundary::Open;
+            let before = if from == 0 && bordered { 0 } else { Self::HALO };
+            let after = if to == whole && bordered { 0 } else { Self::HALO };
+            let known = plane.narrow(dim, before, length - before - after)?;
+            known.pad_with_zeros(dim, from + before, whole - to + after)
+        };
+        let rows = one(inside, 1, self.top, self.rows, height)?;
+        one(&rows, 2, self.left, self.columns, width)?.contiguous()
     }
 }
 
@@ -126,6 +199,16 @@ mod tests {
         let padded = extent.pad(&[1., 2., 3., 4., 5., 6.], 1);
         assert_eq!(padded[..8], [1., 2., 3., 3., 4., 5., 6., 6.]);
         assert_eq!(padded[8..], [4., 5., 6., 6., 4., 5., 6., 6.]);
+    }
+
+    #[test]
+    fn views_are_drawn_by_sensor_and_time() {
+        let draw = |name: &str, time| View::draw(&SensorId::from(name), time, (64, 40), 48);
+        assert_eq!(draw("a", 7), draw("a", 7));
+        let tops: std::collections::BTreeSet<_> = (0..99).map(|t| draw("a", t * 300).top).collect();
+        assert_eq!(tops, (0..9).map(|at| 2 * at).collect());
+        assert!((0..99).any(|t| draw("a", t).top != draw("b", t).top));
+        assert_eq!((draw("a", 0).left, draw("a", 0).columns), (0, 40));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::cropping::View;
 use crate::layers::{Conv, Start, avg_pool, pixel_unshuffle};
 use crate::model::ModelConfig;
 
@@ -13,7 +14,7 @@ pub struct Features {
     pub latent: Tensor,
     /// `(B, rows / scale / 2, columns / scale / 2, skip)`, not negative.
     pub skip: Tensor,
-    /// `(B, rows / 2, columns / 2, local)` where the model has a local level.
+    /// `(B, rows / 2, columns / 2, local)` of the local view, where the model has a local level.
     pub local: Option<Tensor>,
 }
 
@@ -59,11 +60,12 @@ impl Encoder {
         })
     }
 
-    /// Encodes frames `(B, rows, columns, 2 * channel)`: values, 0 where missing, then the mask.
+    /// Encodes frames `(B, rows, columns, 2 * channel)`: values, 0 where missing, then the mask;
+    /// locally the `view` alone, else all of it.
     ///
     /// # Errors
     /// When a shape does not fit the weights.
-    pub fn forward(&self, frames: &Tensor) -> Result<Features> {
+    pub fn forward(&self, frames: &Tensor, view: Option<View>) -> Result<Features> {
         let global = if self.scale > 1 { avg_pool(frames, self.scale)? } else { frames.clone() };
         let skip = self.stem.forward_relu(&pixel_unshuffle(&global, 2)?)?;
         let wide = self.down.forward(&pixel_unshuffle(&skip, 2)?)?;
@@ -71,7 +73,11 @@ impl Encoder {
         let latent = self.project.forward(&wide.relu()?)?;
         let local = match &self.local {
             Some((stem, project)) => {
-                Some(project.forward(&stem.forward_relu(&pixel_unshuffle(frames, 2)?)?)?)
+                let folded = match view {
+                    Some(view) => pixel_unshuffle(&view.cut(frames, 1)?, 2)?,
+                    None => pixel_unshuffle(frames, 2)?,
+                };
+                Some(project.forward(&stem.forward_relu(&folded)?)?)
             }
             None => None,
         };

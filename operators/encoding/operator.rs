@@ -9,7 +9,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::{Cropped, model_input};
 use crate::encoding::Features;
 use crate::model::PhysicNet;
-use crate::stage::stage;
+use crate::stage::{most, stage};
 
 /// A frame and its features; the batch dimension is 1. Without an encoder there are none.
 pub struct Encoded {
@@ -39,7 +39,8 @@ impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Cropped> {
     ) -> StreamVec<'scope, u64, Encoded> {
         let net = Rc::clone(net);
         let extent = |cropped: &Cropped| cropped.extent;
-        stage(self, "Encode", batch, failure.clone(), extent, move |frames| {
+        let most = most(net.device.is_cpu(), batch, extent);
+        stage(self, "Encode", most, failure.clone(), extent, move |frames| {
             let Some(encoder) = &net.encoder else {
                 let bare = |frame| Encoded { frame, features: None };
                 return Ok(frames.into_iter().map(bare).collect());
@@ -48,7 +49,7 @@ impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Cropped> {
                 .iter()
                 .map(|frame| model_input(frame, &net.device))
                 .collect::<Result<_, _>>()?;
-            let all = encoder.forward(&Tensor::cat(&inputs, 0)?)?;
+            let all = encoder.forward(&Tensor::cat(&inputs, 0)?, None)?;
             let split = |(i, frame)| Ok(Encoded { frame, features: Some(all.sample(i)?) });
             frames.into_iter().enumerate().map(split).collect()
         })

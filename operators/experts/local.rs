@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::cropping::View;
 use crate::encoding::LOCAL;
 use crate::layers::{
     Boundary, Conv, Start, pixel_shuffle, pixel_unshuffle, upsample_bilinear, warp,
@@ -69,27 +70,42 @@ impl LocalExpert {
     /// The refined forecast, `(B, H, W, lead * C)`, from local latents (oldest first, each
     /// `(B, H / 2, W / 2, local)`) and the global word. No gradient reaches the global level.
     ///
+    /// Where the latents are those of a `view`, the forecast is refined in it, but for its halo,
+    /// to the same values as by latents of the whole frame; outside it stays the global one.
+    ///
     /// # Errors
     /// When the shapes do not fit the weights.
-    pub fn refine(&self, latents: &[Tensor], global: &Global) -> Result<Tensor> {
+    pub fn refine(
+        &self,
+        latents: &[Tensor],
+        global: &Global,
+        view: Option<View>,
+    ) -> Result<Tensor> {
         let features = match self.scale {
             1 => global.features.detach(),
             scale => upsample_bilinear(&global.features.detach(), scale, self.boundary)?,
         };
         let forecast = global.forecast.detach();
+        let (_, rows, columns, _) = forecast.dims4()?;
+        let cut = |plane: Tensor| view.map_or(Ok(plane.clone()), |view| view.cut(&plane, 2));
+        let place = |inside: Tensor| match view {
+            Some(view) => view.place(&inside, (rows, columns), self.boundary),
+            None => Ok(inside),
+        };
         let mut parts = latents.to_vec();
-        parts.extend([features, pixel_unshuffle(&forecast, 2)?]);
+        parts.extend([cut(features)?, cut(pixel_unshuffle(&forecast, 2)?)?]);
         let mut x = self.mix.forward(&Tensor::cat(&parts, 3)?)?;
         for (inner, outer) in &self.blocks {
             x = (&x + outer.forward(&inner.forward_relu(&x)?)?)?;
         }
         let x = x.relu()?;
         let finer = upsample_bilinear(&(self.flow.forward(&x)? * 2.0)?, 2, self.boundary)?;
+        let finer = place(finer)?;
         let displacement = (global.displacement.detach() + finer)?;
         let moved = (warp(global.newest, &displacement, self.boundary)? - global.warped.detach())?;
-        let residual = pixel_shuffle(&self.residual.forward(&x)?, 2)?;
+        let residual = place(pixel_shuffle(&self.residual.forward(&x)?, 2)?)?;
         let blend = candle_nn::ops::sigmoid(&self.blend.forward(&x)?)?;
-        let blend = (upsample_bilinear(&blend, 2, self.boundary)? * 2.0)?;
+        let blend = place((upsample_bilinear(&blend, 2, self.boundary)? * 2.0)?)?;
         forecast + per_lead(&blend, &(residual + moved)?, self.channels)?
     }
 }

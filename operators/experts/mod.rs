@@ -6,6 +6,7 @@ mod local;
 mod motion;
 mod net;
 mod operator;
+mod tendency;
 
 pub(crate) use local::per_lead;
 pub use local::{Global, LocalExpert};
@@ -13,3 +14,4 @@ pub use motion::between;
 pub(crate) use net::persist;
 pub use net::{Carried, Experts, Known};
 pub use operator::{Consult, Consulted};
+pub use tendency::Tendency;

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::experts::Tendency;
 use crate::layers::{Boundary, Conv, Start, avg_pool, upsample_bilinear, warp};
 use crate::model::{Expert, ModelConfig};
 
@@ -12,6 +13,8 @@ pub struct Known<'a> {
     pub latents: &'a [Tensor],
     /// The newest frame, missing pixels filled: `(B, H, W, C)`.
     pub newest: &'a Tensor,
+    /// The frames before it, filled alike, newest first: as many as the tendency looks back.
+    pub past: &'a [Tensor],
     /// The classical backward flow of one cadence, pixels, `(B, H, W, 2)`.
     pub flow: &'a Tensor,
     /// Its composition over the leads, pixels, `(B, H, W, 2 * lead)`.
@@ -29,6 +32,21 @@ pub struct Carried {
     pub displacement: Tensor,
     /// The newest frame carried along it, `(B, H, W, lead * C)`.
     pub warped: Tensor,
+    /// How it changes on the way, `(B, H, W, lead * C)`, where the model has a tendency.
+    pub tendency: Option<Tensor>,
+}
+
+impl Carried {
+    /// The carried frame with its change.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn field(&self) -> Result<Tensor> {
+        match &self.tendency {
+            Some(tendency) => &self.warped + tendency,
+            None => Ok(self.warped.clone()),
+        }
+    }
 }
 
 /// The bank: persistence or advection, corrected by learned flow.
@@ -40,6 +58,7 @@ pub struct Experts {
     position: bool,
     trunk: Option<Trunk>,
     flow: Option<Conv>,
+    tendency: Option<Tendency>,
 }
 
 struct Trunk {
@@ -73,6 +92,10 @@ impl Experts {
             true => Some(conv(hidden, 2 * config.horizon, 1, Start::Zero, "flow".to_owned())?),
             false => None,
         };
+        let tendency = match config.tendency {
+            0 => None,
+            _ => Some(Tendency::new(config, vb.pp("tendency"))?),
+        };
         Ok(Self {
             horizon: config.horizon,
             stride: config.stride(),
@@ -81,6 +104,7 @@ impl Experts {
             position: config.position,
             trunk,
             flow,
+            tendency,
         })
     }
 
@@ -95,31 +119,55 @@ impl Experts {
         }
     }
 
-    /// Corrects the chosen expert's displacement and carries the newest frame along it.
+    /// The tendency expert, where the model has one.
+    pub fn tendency(&self) -> Option<&Tendency> {
+        self.tendency.as_ref()
+    }
+
+    /// Corrects the chosen expert's displacement, carries the newest frame along it and says how
+    /// it changes on the way.
     ///
     /// # Errors
     /// When the shapes do not fit the weights.
     pub fn forward(&self, known: &Known) -> Result<Carried> {
+        let mut carried = self.carry(known)?;
+        if let Some(tendency) = &self.tendency {
+            // The motion is judged by what it carries, not by how that changes.
+            let displacement = carried.displacement.detach();
+            carried.tendency = Some(tendency.forward(known, &displacement)?);
+        }
+        Ok(carried)
+    }
+
+    fn carry(&self, known: &Known) -> Result<Carried> {
+        let tendency = None;
         let start = match self.expert {
             Expert::Persistence => known.prior.zeros_like()?,
             Expert::Advection => known.prior.clone(),
         };
         let Some(trunk) = &self.trunk else {
             let warped = self.chosen(known)?;
-            return Ok(Carried { trunk: None, correction: None, displacement: start, warped });
+            return Ok(Carried {
+                trunk: None,
+                correction: None,
+                displacement: start,
+                warped,
+                tendency,
+            });
         };
         let features = trunk.forward(&self.stack(known)?)?;
         let Some(flow) = &self.flow else {
             let warped = self.chosen(known)?;
             let trunk = Some(features);
-            return Ok(Carried { trunk, correction: None, displacement: start, warped });
+            return Ok(Carried { trunk, correction: None, displacement: start, warped, tendency });
         };
         // A unit of the head is one latent cell.
         let correction = (flow.forward(&features)? * self.stride as f64)?;
         let fine = upsample_bilinear(&correction, self.stride, self.boundary)?;
         let displacement = (start + fine)?;
         let warped = warp(known.newest, &displacement, self.boundary)?;
-        Ok(Carried { trunk: Some(features), correction: Some(correction), displacement, warped })
+        let (trunk, correction) = (Some(features), Some(correction));
+        Ok(Carried { trunk, correction, displacement, warped, tendency })
     }
 
     /// The trunk's input, `(B, h, w, history * latent [+ 4] + 2)`.

@@ -9,7 +9,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::{Extent, fill_missing};
 use crate::experts::{Carried, Known, between, persist};
 use crate::model::PhysicNet;
-use crate::stage::stage;
+use crate::stage::{most, stage};
 use crate::windowing::Window;
 
 /// A window and what each expert says of it; the batch dimension of the tensors is 1.
@@ -46,7 +46,8 @@ impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
     ) -> StreamVec<'scope, u64, Consulted> {
         let net = Rc::clone(net);
         let extent = |window: &Window| window.newest().coded.frame.extent;
-        stage(self, "Consult", batch, failure.clone(), extent, move |all| consult(&net, all))
+        let most = most(net.device.is_cpu(), batch, extent);
+        stage(self, "Consult", most, failure.clone(), extent, move |all| consult(&net, all))
     }
 }
 
@@ -55,12 +56,14 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
     let extent = windows[0].newest().coded.frame.extent;
     let (rows, columns, b) = (extent.rows, extent.columns, windows.len());
     let channels = net.config.variables.len();
-    let stack = |part: fn(&Planes) -> &Vec<f32>, depth: usize| {
+    let stack = |part: &dyn Fn(&Planes) -> &Vec<f32>, depth: usize| {
         let all: Vec<f32> = planes.iter().flat_map(|planes| part(planes).iter().copied()).collect();
         Tensor::from_vec(all, (b, rows, columns, depth), &net.device)
     };
-    let newest = stack(|planes| &planes.newest, channels)?;
-    let flow = stack(|planes| &planes.flow, 2)?;
+    let newest = stack(&|planes| &planes.newest, channels)?;
+    let flow = stack(&|planes| &planes.flow, 2)?;
+    let before = |step: usize| stack(&|planes| &planes.past[step], channels);
+    let past = (0..net.config.tendency).map(before).collect::<Result<Vec<_>>>()?;
     let prior = net.prior(&flow)?;
 
     let latent = |t: usize| {
@@ -75,7 +78,8 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
         Some(_) => latents.iter().map(|all| Tensor::cat(all, 0)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
-    let known = Known { latents: &latents, newest: &newest, flow: &flow, prior: &prior };
+    let known =
+        Known { latents: &latents, newest: &newest, past: &past, flow: &flow, prior: &prior };
     let carried = net.experts.forward(&known)?;
     let advection = crate::layers::warp(&newest, &prior, net.config.boundary)?;
     let persistence = persist(&newest, net.config.horizon)?;
@@ -93,6 +97,7 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
                 correction: optional(&carried.correction)?,
                 displacement: one(&carried.displacement, i)?,
                 warped: one(&carried.warped, i)?,
+                tendency: optional(&carried.tendency)?,
             },
         })
     };
@@ -102,6 +107,7 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
 /// What the experts need of a window beside its latents, as padded planes.
 struct Planes {
     newest: Vec<f32>,
+    past: Vec<Vec<f32>>,
     flow: Vec<f32>,
 }
 
@@ -116,7 +122,9 @@ impl Planes {
             let previous = fill_missing(&values[..values.len() - 1]);
             extent.pad(&classical_flow(net, &newest, &previous, extent), 2)
         });
-        Self { newest: extent.pad(&newest, channels), flow: flow.clone() }
+        let before = |step| extent.pad(&fill_missing(&values[..values.len() - step]), channels);
+        let past = (1..=net.config.tendency).map(before).collect();
+        Self { newest: extent.pad(&newest, channels), past, flow: flow.clone() }
     }
 }
 

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 
+use crate::cropping::View;
 use crate::experts::{Carried, Global, LocalExpert, per_lead};
 use crate::layers::{
     Boundary, Conv, Start, avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear,
@@ -21,7 +22,8 @@ pub struct Fused {
     pub sharp: Option<Tensor>,
 }
 
-/// `mean = gate * warped + residual`, `sharp = mean + share * (warped - mean) + residual2`.
+/// `mean = gate * field + residual`, `sharp = mean + share * (field - mean) + residual2`; the
+/// field is what the experts carried, with its tendency.
 pub struct Fusion {
     scale: usize,
     stride: usize,
@@ -81,7 +83,8 @@ impl Fusion {
     }
 
     /// Fuses what the experts carried with the newest frames' skips, oldest first,
-    /// `(B, H/scale/2, W/scale/2, skips * skip)`; `locals` are the window's local latents, `newest` the filled frame.
+    /// `(B, H/scale/2, W/scale/2, skips * skip)`; `locals` are the window's local latents, of the
+    /// `view` alone where there is one, `newest` the filled frame.
     ///
     /// # Errors
     /// When the shapes do not fit the weights.
@@ -91,17 +94,18 @@ impl Fusion {
         skip: Option<&Tensor>,
         newest: &Tensor,
         locals: &[Tensor],
+        view: Option<View>,
     ) -> Result<Fused> {
-        let warped = &carried.warped;
+        let field = &carried.field()?;
         let Some(trunk) = &carried.trunk else {
-            return Ok(Fused { mean: warped.clone(), global: None, sharp: None });
+            return Ok(Fused { mean: field.clone(), global: None, sharp: None });
         };
         let features = match (&self.features, skip) {
             (Some((widen, mix)), Some(skip)) => {
                 let wide = pixel_shuffle(&widen.forward_relu(trunk)?, 2)?;
                 let seen = match self.scale {
-                    1 => pixel_unshuffle(warped, 2)?,
-                    scale => pixel_unshuffle(&avg_pool(warped, scale)?, 2)?,
+                    1 => pixel_unshuffle(field, 2)?,
+                    scale => pixel_unshuffle(&avg_pool(field, scale)?, 2)?,
                 };
                 Some(mix.forward_relu(&Tensor::cat(&[&wide, skip, &seen], 3)?)?)
             }
@@ -111,25 +115,25 @@ impl Fusion {
             Some(gate) => {
                 let gate = (sigmoid(&gate.forward(trunk)?)? * 2.0)?;
                 let gate = upsample_bilinear(&gate, self.stride, self.boundary)?;
-                per_lead(&gate, warped, self.channels)?
+                per_lead(&gate, field, self.channels)?
             }
-            None => warped.clone(),
+            None => field.clone(),
         };
         if let (Some(residual), Some(features)) = (&self.residual, &features) {
             mean = (mean + self.to_pixels(&residual.forward(features)?)?)?;
         }
         let mut alone = None;
         if let (Some(local), Some(features)) = (&self.local, &features) {
-            let displacement = &carried.displacement;
+            let Carried { displacement, warped, .. } = carried;
             let global = Global { features, newest, displacement, warped, forecast: &mean };
-            let refined = local.refine(locals, &global)?;
+            let refined = local.refine(locals, &global, view)?;
             alone = Some(std::mem::replace(&mut mean, refined));
         }
         let sharp = match (&self.sharp, &features) {
             (Some((residual, share)), Some(features)) => {
                 let share = sigmoid(&share.forward(trunk)?)?;
                 let share = upsample_bilinear(&share, self.stride, self.boundary)?;
-                let toward = per_lead(&share, &(warped - &mean)?, self.channels)?;
+                let toward = per_lead(&share, &(field - &mean)?, self.channels)?;
                 Some(((&mean + toward)? + self.to_pixels(&residual.forward(features)?)?)?)
             }
             _ => None,

@@ -10,7 +10,7 @@ use timely::dataflow::StreamVec;
 use crate::experts::{Carried, Consulted};
 use crate::fusion::Fused;
 use crate::model::{ModelConfig, PhysicNet, Serve};
-use crate::stage::stage;
+use crate::stage::{most, stage};
 use crate::windowing::Window;
 
 /// What goes out with each forecast.
@@ -45,7 +45,8 @@ impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
     ) -> StreamVec<'scope, u64, Forecast> {
         let (net, config) = (Rc::clone(net), config.clone());
         let extent = |consulted: &Consulted| consulted.window.newest().coded.frame.extent;
-        stage(self, "Fuse", batch, failure.clone(), extent, move |all| {
+        let most = most(net.device.is_cpu(), batch, extent);
+        stage(self, "Fuse", most, failure.clone(), extent, move |all| {
             let fused = fuse(&net, &all)?;
             let one = |(i, consulted)| forecast(&net.config, &config, consulted, &fused, i);
             all.iter().enumerate().map(one).collect()
@@ -67,6 +68,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         correction: None,
         displacement: field(&|c| c.carried.displacement.clone())?,
         warped: field(&|c| c.carried.warped.clone())?,
+        tendency: stack(&|c| c.carried.tendency.clone())?,
     };
     let features = |c: &Consulted, t: usize| c.window.slots[t].coded.features.clone();
     let last = net.config.history - 1;
@@ -82,7 +84,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         }
     }
     let newest = field(&|c| c.newest.clone())?;
-    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals)
+    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals, None)
 }
 
 /// Everything that is said of window `i` of the batch.
@@ -183,7 +185,9 @@ impl<'a> Writer<'a> {
             served.chunks_exact_mut(plane).zip(carried.chunks_exact(plane)).enumerate()
         {
             let thresholds = &variables[depth % self.channels].keep;
-            for (value, &d) in served.iter_mut().zip(carried) {
+            // What nobody measured lies between no thresholds.
+            let measured = |(value, _): &(&mut f32, &f32)| !value.is_nan();
+            for (value, &d) in served.iter_mut().zip(carried).filter(measured) {
                 let class = thresholds.iter().take_while(|&&t| d > t as f32).count();
                 if class > 0 {
                     *value = value.max((thresholds[class - 1] as f32).next_up());

@@ -3,7 +3,7 @@
 use physicnet_stream::{Cadence, Error, Result, Variable};
 use serde::{Deserialize, Serialize};
 
-use crate::cropping::{Transform, is_rain_rate};
+use crate::cropping::{Transform, View, is_rain_rate};
 use crate::layers::Boundary;
 
 /// One channel of the model.
@@ -106,6 +106,9 @@ pub struct ModelConfig {
     pub codes: usize,
     /// The expert that the network corrects.
     pub expert: Expert,
+    /// How many frames back a linear autoregression along the motion looks, for fields that
+    /// change on their way; 0 for none. Training starts it from the least squares of its data.
+    pub tendency: usize,
     /// Whether the network corrects the flow.
     pub learned_flow: bool,
     /// Whether the fusion gates the carried field.
@@ -118,6 +121,9 @@ pub struct ModelConfig {
     pub position: bool,
     /// Whether local views refine the global forecast.
     pub local: bool,
+    /// The side of the local views that training cuts, in pixels; 0 trains on whole frames. The
+    /// stream takes the whole frame in one pass, which is the same function.
+    pub local_view: usize,
     /// The head that is served.
     pub serve: Serve,
     /// The share of the carried field in the served forecast, at the first and the last lead;
@@ -143,12 +149,14 @@ impl Default for ModelConfig {
             quantization: Quantization::Tap,
             codes: 256,
             expert: Expert::Advection,
+            tendency: 0,
             learned_flow: true,
             gate: true,
             residual: true,
             sharp: false,
             position: false,
             local: false,
+            local_view: 0,
             serve: Serve::Mean,
             ramp: [0.0, 0.0],
         }
@@ -192,6 +200,13 @@ impl ModelConfig {
         if !(1..=self.history).contains(&self.skips) {
             return fail("skips", format!("{}; choose 1 to `history`", self.skips));
         }
+        let furthest = match self.expert {
+            Expert::Persistence => self.history - 1,
+            Expert::Advection => self.horizon.min(self.history - 1),
+        };
+        if self.tendency > furthest {
+            return fail("tendency", format!("{}; choose 0 to {furthest}", self.tendency));
+        }
         if self.horizon == 0 {
             return fail("horizon", "a forecast needs at least one lead".into());
         }
@@ -217,6 +232,11 @@ impl ModelConfig {
             if size == 0 || size > 4096 {
                 return fail(field, format!("{size} channels; choose 1 to 4096"));
             }
+        }
+        let least = 2 * View::HALO + 2;
+        if self.local_view > 0 && (self.local_view < least || !self.local_view.is_multiple_of(2)) {
+            let why = format!("{}; choose 0 or an even side from {least} on", self.local_view);
+            return fail("local_view", why);
         }
         if self.ramp.iter().any(|a| !(0.0..=1.0).contains(a)) {
             return fail("ramp", format!("{:?}; shares lie between 0 and 1", self.ramp));

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::cropping::View;
 use crate::encoding::{Encoder, Features};
 use crate::experts::{Experts, Known, flow};
 use crate::fusion::Fusion;
@@ -34,6 +35,8 @@ pub struct Batch {
     pub mask: Tensor,
     /// The classical backward flow of the newest frame, pixels (dx, dy): `(B, H, W, 2)`.
     pub flow: Tensor,
+    /// The local view, where the local level is to see no more than that.
+    pub view: Option<View>,
 }
 
 /// What the network says of a batch; fields are transformed, `(B, H, W, lead * C)`.
@@ -91,7 +94,7 @@ impl PhysicNet {
             let values = (&batch.frames * &batch.mask)?;
             let input = Tensor::cat(&[&values, &batch.mask], 4)?;
             let input = input.reshape((b * history, rows, columns, 2 * channels))?;
-            features = Some(encoder.forward(&input)?);
+            features = Some(encoder.forward(&input, batch.view)?);
         }
         let mut commitment = None;
         if let (Some(codebook), Some(Features { latent, .. }), Quantization::Hard) =
@@ -117,11 +120,18 @@ impl PhysicNet {
             None => None,
         };
         let prior = self.prior(&batch.flow)?;
-        let known = Known { latents: &latents, newest: &newest, flow: &batch.flow, prior: &prior };
+        let past = self.past(batch)?;
+        let known = Known {
+            latents: &latents,
+            newest: &newest,
+            past: &past,
+            flow: &batch.flow,
+            prior: &prior,
+        };
         let carried = self.experts.forward(&known)?;
         let chosen = self.experts.chosen(&known)?;
         let locals = locals.unwrap_or_default();
-        let fused = self.fusion.forward(&carried, skip.as_ref(), &newest, &locals)?;
+        let fused = self.fusion.forward(&carried, skip.as_ref(), &newest, &locals, batch.view)?;
         Ok(Outputs {
             mean: fused.mean,
             global: fused.global,
@@ -132,6 +142,16 @@ impl PhysicNet {
             commitment,
             latent: latents.last().map(Tensor::detach),
         })
+    }
+
+    /// The frames before the newest, newest first, as far as the tendency looks back.
+    ///
+    /// # Errors
+    /// When the window is shorter than that.
+    pub fn past(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let newest = batch.frames.dim(1)? - 1;
+        let before = |step| batch.frames.narrow(1, newest - step, 1)?.squeeze(1)?.contiguous();
+        (1..=self.config.tendency).map(before).collect()
     }
 
     /// The displacement of every lead along a classical flow `(B, H, W, 2)`, as

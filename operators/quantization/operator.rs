@@ -41,9 +41,14 @@ impl<'scope> Quantize<'scope> for StreamVec<'scope, u64, Encoded> {
     ) -> StreamVec<'scope, u64, Coded> {
         let net = Rc::clone(net);
         let extent = |encoded: &Encoded| encoded.frame.extent;
-        stage(self, "Quantize", batch, failure.clone(), extent, move |all| {
-            all.into_iter().map(|encoded| quantize(&net, encoded)).collect()
-        })
+        stage(
+            self,
+            "Quantize",
+            move |_| batch,
+            failure.clone(),
+            extent,
+            move |all| all.into_iter().map(|encoded| quantize(&net, encoded)).collect(),
+        )
     }
 }
 

@@ -70,7 +70,7 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
         let whole = stage(
             self,
             "Window",
-            usize::MAX,
+            |_| usize::MAX,
             failure.clone(),
             |_| (),
             move |mut frames| {

@@ -229,10 +229,15 @@ impl Job {
                 Opened::Sink(sink) => sinks.push(sink),
                 Opened::Ledger(only) => {
                     ensure!(ledger.is_none(), "sinks[{i}]: a job keeps its progress in one place");
-                    ledger = Some(only);
+                    ledger = Some(*only);
                 }
             }
         }
+        ensure!(
+            ledger.is_none() || self.name != name(),
+            "name: give the job a name of its own: with Kafka it is the consumer group and the \
+             transactional id, and two jobs of one name end each other"
+        );
         let needs_ledger = sources.iter().any(|source| matches!(source, Source::Kafka(_)));
         ensure!(
             ledger.is_some() || !needs_ledger,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use physicnet_connectors::zarr::Archive;
-use physicnet_operators::cropping::Transform;
+use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::model::{ModelConfig, VariableConfig};
 use physicnet_stream::{Frame, Sensor, format_time};
 
@@ -166,7 +166,9 @@ impl Data {
             tried += 1;
             if good || tried == 50 {
                 planes.augment(&config.augment, &mut random);
-                return planes.sample(model, cut, self.name(place));
+                let mut sample = planes.sample(model, cut, self.name(place))?;
+                sample.batch.view = self.view(place, model, &sample)?;
+                return Ok(sample);
             }
         }
     }
@@ -177,11 +179,40 @@ impl Data {
         model: &ModelConfig,
         most: usize,
     ) -> impl Iterator<Item = Result<Sample>> {
-        let every = self.validation.len().div_ceil(most.max(1)).max(1);
-        self.validation
-            .iter()
-            .step_by(every)
-            .map(move |&place| self.planes(place, model)?.sample(model, false, self.name(place)))
+        self.thinned(&self.validation, model, most)
+    }
+
+    /// Every window of the training part as it is, thinned to `most`.
+    pub(crate) fn spread(
+        &self,
+        model: &ModelConfig,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Sample>> {
+        self.thinned(&self.training, model, most)
+    }
+
+    fn thinned(
+        &self,
+        places: &[Place],
+        model: &ModelConfig,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Sample>> {
+        let every = places.len().div_ceil(most.max(1)).max(1);
+        let sample =
+            move |&place: &Place| self.planes(place, model)?.sample(model, false, self.name(place));
+        places.iter().step_by(every).map(sample)
+    }
+
+    /// The local view of a window, by its sensor and reference time.
+    fn view(&self, place: Place, model: &ModelConfig, sample: &Sample) -> Result<Option<View>> {
+        if !model.local || model.local_view == 0 {
+            return Ok(None);
+        }
+        let store = &self.archives[place.archive];
+        let reference = store.times(place.sensor)[place.first + model.history - 1];
+        let (_, rows, columns, _) = sample.target.dims4()?;
+        let sensor = &store.sensors()[place.sensor].id;
+        Ok(Some(View::draw(sensor, reference, (rows, columns), model.local_view)))
     }
 
     fn planes(&self, place: Place, model: &ModelConfig) -> Result<Planes> {

@@ -16,6 +16,7 @@ mod optimiser;
 mod random;
 mod sample;
 mod state;
+mod tendency;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -129,10 +130,15 @@ impl<'a> Run<'a> {
             );
             (optimiser, codes, notes.best, notes.seconds)
         } else {
-            let weights = match init {
+            let fit = model.tendency > 0
+                && init.as_ref().is_none_or(|init| init.config.tendency != model.tendency);
+            let mut weights = match init {
                 Some(init) => known(&init, &map)?,
                 None => draw(&map, config.seed)?,
             };
+            if fit {
+                tendency::fit(&net, &data, &mut weights)?;
+            }
             (Optimiser::new(weights), Codes::default(), None, 0.0)
         };
         let (leads, variance) = yardstick(config, &model, &data)?;
@@ -433,6 +439,7 @@ fn scores(net: &PhysicNet, sample: &Sample) -> Result<(f64, BTreeMap<String, f64
     let count = sum(sample.weight.clone())?;
     let mut scored = BTreeMap::new();
     let mut fields = vec![("mean", &out.mean), ("expert", &out.chosen)];
+    fields.extend(out.global.as_ref().map(|global| ("global", global)));
     fields.extend(out.sharp.as_ref().map(|sharp| ("sharp", sharp)));
     for (name, field) in fields {
         let off = ((field - &sample.target)? * &sample.weight)?;

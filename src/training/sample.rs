@@ -214,6 +214,7 @@ impl Planes {
                 frames: Tensor::from_vec(values, shape, device)?,
                 mask: Tensor::from_vec(mask, shape, device)?,
                 flow: Tensor::from_vec(flow, (1, rows, columns, 2), device)?,
+                view: None,
             },
             target: Tensor::from_vec(target, (1, rows, columns, depth), device)?,
             weight: Tensor::from_vec(weight, (1, rows, columns, depth), device)?,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
-use physicnet_operators::cropping::Transform;
+use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::experts::between;
 use physicnet_operators::layers::Boundary;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, VariableConfig};
@@ -68,6 +68,8 @@ fn small() -> ModelConfig {
         decoder: 8,
         codes: 16,
         sharp: true,
+        local: true,
+        local_view: 34,
         ..ModelConfig::default()
     }
 }
@@ -147,6 +149,23 @@ fn neither_threads_nor_interruptions_change_the_weights() {
 }
 
 #[test]
+fn training_cuts_local_views_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(40, false), "views");
+    let views = |config: &TrainConfig| {
+        let mut model = config.model.clone();
+        let data = Data::open(config, &mut model).unwrap();
+        let view = |step| data.training(config, &model, step, 0).unwrap().batch.view;
+        (0..9).map(view).collect::<Vec<_>>()
+    };
+    // The frames are smaller than a view, so that it is all of them.
+    let whole = View { top: 0, left: 0, rows: SIDE, columns: SIDE };
+    assert_eq!(views(&config), [Some(whole); 9]);
+    config.model.local_view = 0;
+    assert_eq!(views(&config), [None; 9]);
+}
+
+#[test]
 fn a_translation_is_learnt() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), &frames(40, false), "learnt");
@@ -161,6 +180,30 @@ fn a_translation_is_learnt() {
     assert!(
         csv.lines().any(|line| line.starts_with("60,") && line.contains("validation_mse_mean"))
     );
+}
+
+#[test]
+fn a_tendency_starts_from_least_squares() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every pixel swings with a phase of its own and nothing moves: two frames tell the next.
+    let mut swings = frames(40, true);
+    for (step, frame) in swings.iter_mut().enumerate() {
+        let swing = |(at, value): (usize, &mut f32)| {
+            if !value.is_nan() {
+                *value = (0.4 * step as f32 + at as f32).sin();
+            }
+        };
+        frame.data.iter_mut().enumerate().for_each(swing);
+    }
+    let mut config = config(folder.path(), &swings, "swings");
+    config.model.expert = physicnet_operators::model::Expert::Persistence;
+    config.model.tendency = 2;
+    config.augment = Augment::default();
+    (config.steps, config.learning_rate) = (1, 1e-9);
+    let mut scores = BTreeMap::new();
+    let mut keep = |told: &Told| scores.extend(told.validation.clone().into_iter().flatten());
+    train(&config, &Stop::default(), &mut keep).unwrap();
+    assert!(scores["mse_mean"] < 1e-3 * scores["mse_expert"], "{scores:?}");
 }
 
 #[test]

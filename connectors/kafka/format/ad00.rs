@@ -15,11 +15,12 @@ const DATA_TYPE: Slot = Slot(4, "data_type");
 const DATA: Slot = Slot(5, "data");
 const ATTRIBUTES: Slot = Slot(6, "attributes");
 
-/// The fields of an attribute; its `source` (2) says nothing that we need.
+/// The fields of an attribute.
 mod attribute {
     use super::Slot;
     pub(super) const NAME: Slot = Slot(0, "name");
     pub(super) const DESCRIPTION: Slot = Slot(1, "description");
+    pub(super) const SOURCE: Slot = Slot(2, "source");
     pub(super) const DATA_TYPE: Slot = Slot(3, "data_type");
     pub(super) const DATA: Slot = Slot(4, "data");
 }
@@ -59,6 +60,8 @@ fn parse_attribute(table: Table) -> Result<Variable, String> {
     let dtype = table.u8(attribute::DATA_TYPE).and_then(dtype).map_err(wrong)?;
     let bytes = table.bytes(attribute::DATA).map_err(wrong)?;
     let description = table.text(attribute::DESCRIPTION).map_err(wrong)?;
+    // Not needed, but a message that was cut short within it is not whole.
+    table.text(attribute::SOURCE).map_err(wrong)?;
     let count = bytes.len() / dtype.size();
     let scalar = count == 1 && dtype != Dtype::Text;
     Ok(Variable {

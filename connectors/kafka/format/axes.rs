@@ -66,8 +66,7 @@ fn check_coordinate(variable: &Variable, axis: &Axis) -> Result<(), String> {
     let epsilon = if dtype == Dtype::Float32 { f32::EPSILON.into() } else { 4.0 * f64::EPSILON };
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
         let tolerance = 1e-6 * step + epsilon * (expected.abs() + step);
-        // Written so that NaN is refused.
-        if !((found - expected).abs() <= tolerance) {
+        if found.is_nan() || (found - expected).abs() > tolerance {
             return wrong(format!("value {at} is {found}, the grid's is {expected}"));
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn frame<'a>(
     one_array: bool,
 ) -> Result<Message<'a>> {
     let Sensor { id, grid, .. } = sensor;
-    let count = frame.shape.iter().product::<usize>();
+    let count = grid.shape().iter().product::<usize>();
     if frame.shape != grid.shape() || frame.data.len() != count || count == 0 {
         return Err(misfit(sensor, &frame.shape, frame.data.len()));
     }
@@ -43,7 +43,7 @@ pub(super) fn frame<'a>(
 pub(super) fn forecast<'a>(forecast: &'a Forecast, sensor: &'a Sensor) -> Result<Message<'a>> {
     let Sensor { id, grid, .. } = sensor;
     let [leads, channels, height, width] = forecast.shape;
-    let count = forecast.shape.iter().product::<usize>();
+    let count = grid.shape().iter().product::<usize>().saturating_mul(leads);
     let data = forecast.products.first().map_or(&[][..], |product| &product.data);
     if [channels, height, width] != grid.shape() || data.len() != count || count == 0 {
         return Err(misfit(sensor, &forecast.shape, data.len()));

@@ -11,12 +11,13 @@ const SOURCE_NAME: Slot = Slot(0, "source_name");
 const TIMESTAMP: Slot = Slot(1, "timestamp");
 const DATA: Slot = Slot(2, "data");
 
-/// The fields of a variable; its `source` (3) says nothing that we need.
+/// The fields of a variable.
 mod variable {
     use super::Slot;
     pub(super) const NAME: Slot = Slot(0, "name");
     pub(super) const UNIT: Slot = Slot(1, "unit");
     pub(super) const LABEL: Slot = Slot(2, "label");
+    pub(super) const SOURCE: Slot = Slot(3, "source");
     pub(super) const DATA_TYPE: Slot = Slot(4, "data_type");
     pub(super) const AXES: Slot = Slot(5, "axes");
     pub(super) const SHAPE: Slot = Slot(6, "shape");
@@ -53,6 +54,8 @@ fn parse_array<'a>(table: Table<'a>, name: &'a str) -> Result<Variable<'a>, Stri
     let axes = table.texts(variable::AXES, MOST_DIMS)?;
     let mut shape = table.lengths(variable::SHAPE, MOST_DIMS)?;
     let bytes = table.bytes(variable::DATA)?;
+    // Not needed, but a message that was cut short within it is not whole.
+    table.text(variable::SOURCE)?;
     // The Python client writes a plain number as the shape of its bytes.
     let plain = axes.is_empty() && shape == [bytes.len()] && bytes.len() == dtype.size();
     if plain && dtype != Dtype::Text && bytes.len() > 1 {

@@ -32,6 +32,8 @@ pub struct Described {
     pub lead_times: Vec<i64>,
     /// Which model made it, where this is a forecast that says so.
     pub model: Option<String>,
+    /// Which forecast of its reference time it is, where this is a forecast that says so.
+    pub revision: Option<i64>,
 }
 
 /// What a message holds.
@@ -45,6 +47,7 @@ pub(super) fn describe(message: &Message) -> Result<Described, String> {
     let reference = message.get("forecast_reference_time").map(when::time_of).transpose()?;
     let leads = message.get("lead_time").map(lead_times).transpose()?;
     let model = message.get("model").and_then(|model| model.values.as_text());
+    let revision = message.get("revision").and_then(|revision| revision.values.to_i64());
     Ok(Described {
         source_name: message.source_name.to_string(),
         timestamp: message.timestamp,
@@ -57,6 +60,7 @@ pub(super) fn describe(message: &Message) -> Result<Described, String> {
         reference_time: reference,
         lead_times: leads.unwrap_or_default(),
         model: model.map(str::to_owned),
+        revision: revision.as_deref().and_then(<[i64]>::first).copied(),
     })
 }
 

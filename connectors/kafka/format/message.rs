@@ -92,10 +92,13 @@ impl Variable<'_> {
 
 /// A text from a message as an error may say it: in quotes, escaped, and short.
 pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(48) {
-        Some((cut, _)) => format!("{:?}...", &text[..cut]),
-        None => format!("{text:?}"),
+    let start = &text[..text.floor_char_boundary(64)];
+    let mut quoted = format!("{start:?}");
+    if start.len() < text.len() || quoted.len() > 66 {
+        quoted.truncate(quoted.floor_char_boundary(66));
+        quoted.push_str("...");
     }
+    quoted
 }
 
 /// Names from a message as an error may say them.

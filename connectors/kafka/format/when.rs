@@ -47,6 +47,9 @@ pub(super) fn time_of(variable: &Variable) -> Result<Time, String> {
         let dtype = variable.values.dtype().name();
         return Err(wrong(format!("a time must be an int64, not {dtype}")));
     };
+    if count == i64::MIN {
+        return Err(wrong("holds NaT, which is no time".to_owned()));
+    }
     let unit = match &*variable.unit {
         "" => "ns",
         unit => unit

@@ -1,0 +1,6 @@
+#![no_main]
+//! Any bytes as a `json` message.
+
+use physicnet_connectors::kafka::format::Format;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| physicnet_fuzz::read(Format::Json, bytes));

@@ -1,0 +1,224 @@
+//! `physicnet publish` and `physicnet tail` against a real broker.
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use physicnet_stream::Time;
+
+use crate::house::{MINUTE, frame, physicnet, run, start, store};
+
+/// Where the brokers are. Without them a test has nothing to say: it passes at home, never in CI.
+fn brokers() -> Option<String> {
+    let found = std::env::var("KAFKA_BOOTSTRAP").ok().filter(|brokers| !brokers.is_empty());
+    if found.is_none() {
+        eprintln!(
+            "no KAFKA_BOOTSTRAP: eval \"$(scripts/kafka start)\" or scripts/test; not tested"
+        );
+        assert!(std::env::var_os("CI").is_none(), "CI tests against a real Kafka");
+    }
+    found
+}
+
+/// A topic that no one else has.
+fn topic(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    format!("tools.{name}.{now}.{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines of a topic from its beginning to its end.
+fn tail(brokers: &str, topic: &str, more: &[&str]) -> Vec<String> {
+    let all = [&["tail", topic, "--brokers", brokers, "--no-follow"], more].concat();
+    text(&run(&all).stdout).lines().map(str::to_owned).collect()
+}
+
+/// What it says when it fails.
+fn refused(arguments: &[&str]) -> String {
+    let Output { status, stderr, .. } = physicnet().args(arguments).output().unwrap();
+    let said = text(&stderr);
+    assert_eq!(status.code(), Some(1), "{arguments:?}: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// A store of six frames a minute apart, one pixel of each not measured.
+fn six(path: &Path) {
+    let series = (0..6).map(|step| {
+        let mut frame = frame(step, step as Time * MINUTE, 0.0);
+        (frame.data[0], frame.data[1], frame.data[2]) = (f32::NAN, -7.0, 9.5);
+        frame
+    });
+    store(path, &series.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_store_goes_through_a_topic_in_every_format() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    six(&path);
+    for format in ["da00", "ad00", "json"] {
+        let topic = topic(format);
+        let (path, to) = (path.to_str().unwrap(), ["--brokers", &brokers, "--topic", &topic]);
+        let publish =
+            [&["publish", path, "--format", format, "--from", "1970-01-01T00:01"], &to[..]]
+                .concat();
+        let said = text(&run(&publish).stdout);
+        assert!(said.contains("radar.zarr: 5 frames, ") && said.contains("MB/s"), "{said}");
+
+        let lines = tail(&brokers, &topic, &["--format", format]);
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        for (at, line) in lines.iter().enumerate() {
+            let begin = format!("radar  1970-01-01T00:0{}:00Z  ", at + 1);
+            assert!(line.starts_with(&begin), "{line}");
+            for part in [" 12x17 float", "min -7.000 ", " max 9.500", "0.49 % missing"] {
+                assert!(line.contains(part), "{part} is not in: {line}");
+            }
+            assert!(line.contains(&format!("  0@{at}  ")) && line.ends_with(" ago"), "{line}");
+        }
+        assert_eq!(tail(&brokers, &topic, &["--format", format, "--count", "2"]).len(), 2);
+        let latest = tail(&brokers, &topic, &["--format", format, "--from", "latest"]);
+        assert_eq!(latest, [format!("topic {topic}: nothing to show")]);
+    }
+}
+
+#[test]
+fn simulated_sensors_keep_their_order_in_their_partitions() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("simulate.yaml");
+    let text = "field: {kind: rain, height: 12, width: 20}\nsensors: 5\nframes: 7\ncadence: 60s\n";
+    std::fs::write(&file, text).unwrap();
+    let (file, topic) = (file.to_str().unwrap(), topic("rain"));
+    let to = ["--brokers", &brokers, "--topic", &topic, "--partitions", "3"];
+    run(&[&["publish", file, "--sensor", "gauge", "--rate", "200"], &to[..]].concat());
+
+    let lines = tail(&brokers, &topic, &[]);
+    assert_eq!(lines.len(), 35, "{lines:#?}");
+    for sensor in 0..5 {
+        let of = format!("gauge/{sensor}");
+        let mine: Vec<_> = lines.iter().filter(|line| line.starts_with(&of)).collect();
+        let minutes: Vec<_> = mine.iter().filter_map(|line| line.split("  ").nth(1)).collect();
+        let expected: Vec<_> = (0..7).map(|m| format!("2000-01-01T00:0{m}:00Z")).collect();
+        assert_eq!(minutes, expected);
+        assert!(mine.iter().all(|line| line.contains("precip_rate 12x20")), "{mine:#?}");
+        assert_eq!(tail(&brokers, &topic, &["--sensor", &of]).len(), 7);
+    }
+
+    let said =
+        refused(&["publish", file, "--brokers", &brokers, "--topic", &topic, "--partitions", "4"]);
+    assert!(said.contains("with 3 partitions and not 4"), "{said}");
+    let said = refused(&["publish", file, "--brokers", &brokers, "--topic", &topic, "--repeat"]);
+    assert!(said.contains("--repeat is for stores"), "{said}");
+}
+
+#[test]
+fn a_topic_is_followed_from_before_it_is_there() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    six(&path);
+    let topic = topic("followed");
+    let reader = start(&["tail", &topic, "--brokers", &brokers, "--count", "8"]);
+    for _ in 0..2 {
+        run(&["publish", path.to_str().unwrap(), "--brokers", &brokers, "--topic", &topic]);
+    }
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let offsets: Vec<_> = said.lines().filter_map(|line| line.split("  ").nth(6)).collect();
+    assert_eq!(offsets, (0..8).map(|at| format!("0@{at}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn pictures_are_drawn_as_files_and_in_the_terminal() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join("radar.zarr"), folder.path().join("out"));
+    six(&path);
+    let topic = topic("pictures");
+    run(&["publish", path.to_str().unwrap(), "--brokers", &brokers, "--topic", &topic]);
+    let drawn = tail(&brokers, &topic, &["--picture", out.to_str().unwrap(), "--show"]);
+    assert_eq!(drawn.iter().filter(|line| line.starts_with("radar  ")).count(), 6);
+    // Twenty rows of half blocks, as large as they fit without a terminal to ask.
+    let blocks: Vec<_> = drawn.iter().filter(|line| line.contains('▀')).collect();
+    assert_eq!(blocks.len(), 6 * 20);
+    assert!(blocks[0].starts_with("\x1b[38;2;150;150;150m"), "{}", blocks[0]);
+
+    let mut files: Vec<_> = std::fs::read_dir(&out).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 6, "{files:?}");
+    assert!(files[0].ends_with("radar-19700101T000000Z-0-0.png"), "{files:?}");
+    for file in files {
+        let decoder =
+            png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&file).unwrap()));
+        let mut reader = decoder.read_info().unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut rgb).unwrap();
+        // Every pixel is a square of nine: the one that was not measured is grey.
+        assert_eq!(rgb.chunks(3).filter(|pixel| *pixel == [150; 3]).count(), 81);
+        assert!(info.width >= 17 * 9 && info.height >= 12 * 9, "{} x {}", info.width, info.height);
+    }
+}
+
+#[test]
+fn what_is_no_frame_is_told_and_a_dead_letter_says_why() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    six(&path);
+    let (at, topic) = (path.to_str().unwrap(), topic("poison"));
+    run(&["publish", at, "--brokers", &brokers, "--topic", &topic, "--format", "json"]);
+    let lines = tail(&brokers, &topic, &[]);
+    assert_eq!(lines.len(), 6);
+    assert!(lines.iter().all(|line| line.starts_with("radar  not readable: ")), "{lines:#?}");
+
+    let job = folder.path().join("job.yaml");
+    let text = format!(
+        "name: {topic}\nsources: [{{type: kafka, cluster: {{brokers: '{brokers}'}}, \
+         topics: ['{topic}'], like: '{at}', follow: false}}]\n\
+         model: {{untrained: {{history: 3, horizon: 2, quantization: none}}}}\n\
+         sinks: [{{type: kafka, cluster: {{brokers: '{brokers}'}}, topic: '{topic}.out'}}]\n"
+    );
+    std::fs::write(&job, text).unwrap();
+    run(&["run", job.to_str().unwrap()]);
+    let lines = tail(&brokers, &format!("physicnet.{topic}.dead-letters"), &[]);
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    for (at, line) in lines.iter().enumerate() {
+        assert!(line.starts_with("radar  dead letter: undecodable: "), "{line}");
+        assert!(line.contains(&format!("(it was {topic}/0@{at})")), "{line}");
+    }
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let Some(brokers) = brokers() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    six(&path);
+    let (at, absent) = (path.to_str().unwrap(), topic("absent"));
+    // Nothing listens at port 1.
+    let nobody = "127.0.0.1:1";
+    for arguments in [
+        &["publish", at, "--brokers", nobody, "--topic", "t"][..],
+        &["tail", "t", "--brokers", nobody],
+    ] {
+        let said = refused(arguments);
+        assert!(said.contains(nobody) && said.contains("no broker answers"), "{said}");
+    }
+    let said = refused(&["tail", &absent, "--brokers", &brokers, "--no-follow"]);
+    assert!(said.contains(&absent) && said.contains("is not there"), "{said}");
+    let said = refused(&["publish", "absent.zarr", "--brokers", &brokers, "--topic", &absent]);
+    assert!(said.contains("absent.zarr: is not there"), "{said}");
+    let said = refused(&["tail", &absent, "--brokers", &brokers, "--from", "yesterday"]);
+    assert!(said.contains("earliest, latest or a time"), "{said}");
+    let output = physicnet().env_remove("KAFKA_BOOTSTRAP").args(["tail", "t"]).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("--brokers") && said.contains("--cluster"), "{said}");
+}
