@@ -46,8 +46,9 @@ fn crates_depend_downwards_only() {
 
 #[test]
 fn each_library_has_its_rooms() {
-    let rooms: [(&str, &[&str]); 4] = [
+    let rooms: [(&str, &[&str]); 5] = [
         ("zarrs", &["connectors/zarr"]),
+        ("rdkafka", &["connectors/kafka"]),
         ("rustfft", &["connectors/synthetic"]),
         ("clap", &["src/cli.rs"]),
         ("candle_core", &["operators", "src/training", "src/engine.rs", "src/config"]),
@@ -61,6 +62,27 @@ fn each_library_has_its_rooms() {
             }
         }
     }
+}
+
+#[test]
+fn openssl_is_asked_for_by_tls_alone() {
+    let manifest = |folder: &str| {
+        let text = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        text.parse::<toml::Table>().unwrap()
+    };
+    let strings = |value: &toml::Value| -> Vec<String> { value.clone().try_into().unwrap() };
+    let workspace = manifest("");
+    for (table, feature) in
+        [(&workspace, "physicnet-connectors/tls"), (&manifest("connectors"), "rdkafka/ssl")]
+    {
+        let features = table["features"].as_table().unwrap();
+        assert_eq!(strings(&features["tls"]), [feature]);
+        assert!(!features.contains_key("default"), "{features:?}");
+    }
+    // librdkafka is built from its source and linked in, with what every machine has.
+    let rdkafka = &workspace["workspace"]["dependencies"]["rdkafka"];
+    assert_eq!(rdkafka["default-features"].as_bool(), Some(false));
+    assert_eq!(strings(&rdkafka["features"]), ["libz-static", "zstd"]);
 }
 
 #[test]

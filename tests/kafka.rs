@@ -6,15 +6,14 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Whether there is a broker with `variables`.
-fn broker(variables: &[&str]) -> bool {
-    let missing = variables.iter().find(|name| std::env::var_os(name).is_none_or(|v| v.is_empty()));
-    let Some(missing) = missing else { return true };
-    assert!(std::env::var_os("CI").is_none(), "{missing} is not set; run scripts/test");
-    #[expect(clippy::print_stderr, reason = "a test that was not made must not look like one")]
-    {
-        eprintln!("{missing} is not set: nothing is tested; scripts/test starts a broker");
-    }
+/// Whether there is all of `variables`, and `enough` beside.
+fn can(variables: &[&str], enough: bool) -> bool {
+    let absent = |name: &&&str| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    let missing = variables.iter().find(absent).copied();
+    let Some(missing) = missing.or((!enough).then_some("the feature tls")) else { return true };
+    assert!(std::env::var_os("CI").is_none(), "without {missing}; run scripts/test");
+    // A test that was not made must not look like one.
+    eprintln!("without {missing} nothing is tested here; scripts/test starts a broker");
     false
 }
 
@@ -32,29 +31,26 @@ fn python(script: &str, arguments: &[&str]) {
         .unwrap();
     let said = [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned());
     assert!(output.status.success(), "{script} {arguments:?}: {}", said.concat());
-    #[expect(clippy::print_stderr, reason = "how long it took, and what was measured")]
-    {
-        eprint!("{}", said[0]);
-    }
+    // How long it took, and what was measured.
+    eprint!("{}", said[0]);
 }
 
 fn promise(script: &str, name: &str) {
-    if broker(&["KAFKA_BOOTSTRAP"]) {
+    if can(&["KAFKA_BOOTSTRAP"], true) {
         python(script, &[name]);
     }
 }
 
 fn secure(name: &str) {
-    if !cfg!(feature = "tls") {
-        assert!(std::env::var_os("CI").is_none(), "built without the feature tls");
-    } else if broker(&["KAFKA_CA", "KAFKA_SSL_BOOTSTRAP", "KAFKA_SASL_BOOTSTRAP"]) {
+    let variables = ["KAFKA_BOOTSTRAP", "KAFKA_CA", "KAFKA_SSL_BOOTSTRAP", "KAFKA_SASL_BOOTSTRAP"];
+    if can(&variables, cfg!(feature = "tls")) {
         python("kafka_secure.py", &[name]);
     }
 }
 
 /// A short form of `kafka_crash.py`: the whole of it is run by hand.
 fn crash(more: &[&str]) {
-    if broker(&["KAFKA_BOOTSTRAP"]) {
+    if can(&["KAFKA_BOOTSTRAP"], true) {
         let brokers = std::env::var("KAFKA_BOOTSTRAP").unwrap();
         let always = [env!("CARGO_BIN_EXE_physicnet"), "--brokers", &brokers];
         python("kafka_crash.py", &[&always[..], more].concat());

@@ -261,6 +261,9 @@ impl Cluster {
     }
 }
 
+/// The weight of a complaint by a broker that answers.
+const REFUSED: u8 = 2;
+
 /// What a client has to say of its connections: a call that fails only says that none works.
 #[derive(Default)]
 struct Complaint(Mutex<Option<(u8, String)>>);
@@ -269,7 +272,7 @@ impl ClientContext for Complaint {
     fn error(&self, error: KafkaError, reason: &str) {
         let weight = match error.rdkafka_error_code() {
             // That a password is wrong explains that connections break off, not the reverse.
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => 2,
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => REFUSED,
             Some(RDKafkaErrorCode::AllBrokersDown) => 0,
             _ => 1,
         };
@@ -284,7 +287,9 @@ impl ConsumerContext for Complaint {}
 
 impl Complaint {
     fn worst(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(_, reason)| reason)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(weight, reason)| {
+            if weight == REFUSED { reason } else { format!("no broker answers: {reason}") }
+        })
     }
 }
 

@@ -212,6 +212,10 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="physicnet-crash-"))
     stop, failed = threading.Event(), []
     each = args.longest / 2 + (args.pause if args.fault == "pause" else 1.0)
+    if args.fault == "fight":
+        # An instance learns that it was fenced when it has something to say. What is left when
+        # the fight is over comes at once.
+        each = args.longest + 20.0
 
     def feed():
         try:

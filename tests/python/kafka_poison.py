@@ -124,7 +124,7 @@ def poisoned(folder):
         f"largest_message_mib: 1, grid: {GRID}}}"
     )
     model = "{history: 3, horizon: 2, quantization: none, expert: persistence}"
-    job = Job(folder, [source], [kafka_sink(out)], model, more="workers: 2\nin_flight: 32")
+    job = Job(folder, [source], [kafka_sink(out)], model, more="workers: 2\nin_flight: 256")
     said = job.start(log="physicnet=info,error").ends(seconds=140)
 
     letters = {}
