@@ -146,6 +146,9 @@ impl Cluster {
         config.set("bootstrap.servers", brokers);
         // A frame of some MiB is one message; brokers and topics have the say.
         config.set("message.max.bytes", "67108864").set("client.id", "physicnet");
+        // After a minute without any broker, librdkafka 2.12 would forget those that it knows;
+        // a consumer was then seen to fetch nothing any more.
+        config.set("metadata.recovery.strategy", "none");
         let protocol = match (tls, sasl) {
             (None, None) => "plaintext",
             (Some(_), None) => "ssl",
