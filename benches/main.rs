@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -106,7 +107,7 @@ fn by_hand(store: &Path, checkpoint: &Path) -> Result<f64> {
         for frame in 0..archive.times(sensor).len() {
             let Frame { sensor, valid_time, offset, shape, data, replay, .. } =
                 archive.read(sensor, frame)?;
-            let (filled, restart) = (false, false);
+            let (data, filled, restart) = (Rc::new(data), false, false);
             let admitted =
                 Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart };
             let cropped = crop(admitted, known, &net.config);
@@ -135,7 +136,7 @@ fn encode(net: &PhysicNet, cropped: &Cropped) -> Result<Features> {
 
 /// What the experts' and the fusion's operators do, without them.
 fn forecast(net: &PhysicNet, ring: &VecDeque<(Cropped, Features)>) -> Result<Vec<f32>> {
-    let planes: Vec<_> = ring.iter().map(|(c, _)| std::rc::Rc::clone(&c.values)).collect();
+    let planes: Vec<_> = ring.iter().map(|(c, _)| Rc::clone(&c.values)).collect();
     let (newest, previous) = (fill_missing(&planes), fill_missing(&planes[..planes.len() - 1]));
     let extent = ring[0].0.extent;
     let (h, w) = (extent.height, extent.width);
@@ -162,7 +163,7 @@ fn new_frame(history: usize) -> Result<(f64, f64)> {
         .next_frame()?
         .ok_or_else(|| anyhow!("no frame"))?;
     let Frame { sensor, valid_time, offset, shape, data, replay, .. } = frame;
-    let (filled, restart) = (false, false);
+    let (data, filled, restart) = (Rc::new(data), false, false);
     let admitted = Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart };
     let cropped = crop(admitted, &known, &net.config);
     let mut ring = VecDeque::new();
