@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -186,7 +187,7 @@ fn by_hand(store: &Path, checkpoint: &Path) -> Result<Cost> {
 
 fn admitted(frame: Frame) -> Admitted {
     let Frame { sensor, valid_time, offset, shape, data, replay, .. } = frame;
-    let (filled, restart) = (false, false);
+    let (data, filled, restart) = (Rc::new(data), false, false);
     Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart }
 }
 
@@ -201,7 +202,7 @@ fn encode(net: &PhysicNet, cropped: &Cropped) -> Result<Features> {
 
 /// What the experts' and the fusion's operators do, without them.
 fn forecast(net: &PhysicNet, ring: &VecDeque<(Cropped, Features)>) -> Result<Vec<f32>> {
-    let planes: Vec<_> = ring.iter().map(|(c, _)| std::rc::Rc::clone(&c.values)).collect();
+    let planes: Vec<_> = ring.iter().map(|(c, _)| Rc::clone(&c.values)).collect();
     let (newest, previous) = (fill_missing(&planes), fill_missing(&planes[..planes.len() - 1]));
     let extent = ring[0].0.extent;
     let (h, w) = (extent.height, extent.width);

@@ -98,7 +98,7 @@ fn observation(admitted: Admitted) -> Option<Frame> {
         valid_time,
         offset,
         shape,
-        data,
+        data: Rc::unwrap_or_clone(data),
         replay: false,
         record: None,
     })

@@ -35,10 +35,28 @@ pub struct Record {
     pub log: Arc<str>,
     /// Its key, byte for byte.
     pub key: Option<Vec<u8>>,
-    /// Its value, byte for byte.
+    /// Its value, byte for byte, but for the pixels if `cut` says so.
     pub payload: Option<Vec<u8>>,
+    /// Where in the value the pixels were cut out, because they are those of the frame, bit for
+    /// bit and little-endian: a large message is copied once.
+    pub cut: Option<usize>,
     /// Why no frame could be made of it, if so.
     pub unfit: Option<String>,
+}
+
+impl Record {
+    /// The value of the message, byte for byte: `data` are the pixels of its frame.
+    pub fn value(&self, data: &[f32]) -> Option<Vec<u8>> {
+        let rest = self.payload.as_ref()?;
+        let Some((before, after)) = self.cut.and_then(|cut| rest.split_at_checked(cut)) else {
+            return Some(rest.clone());
+        };
+        let mut value = Vec::with_capacity(rest.len() + size_of_val(data));
+        value.extend_from_slice(before);
+        data.iter().for_each(|pixel| value.extend_from_slice(&pixel.to_le_bytes()));
+        value.extend_from_slice(after);
+        Some(value)
+    }
 }
 
 impl Frame {
@@ -131,5 +149,26 @@ impl std::fmt::Display for Reject {
         let Frame { sensor, valid_time, offset, .. } = &self.frame;
         let (label, reason) = (self.reason.label(), &self.reason);
         write!(f, "{sensor} frame {offset} ({}): {label}: {reason}", format_time(*valid_time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_whole_again() {
+        let pixels = [1.5, f32::NAN, f32::from_bits(0x7fa0_0001), -0.0];
+        let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+        let whole = [&b"before"[..], &*bytes, b"after"].concat();
+        let record = |payload: &[u8], cut| Record {
+            log: "t/0".into(),
+            key: None,
+            payload: Some(payload.to_vec()),
+            cut,
+            unfit: None,
+        };
+        assert_eq!(record(b"beforeafter", Some(6)).value(&pixels), Some(whole.clone()));
+        assert_eq!(record(&whole, None).value(&pixels), Some(whole));
     }
 }

@@ -1,11 +1,12 @@
 //! The consumer of one worker's partitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Frame, Position, Result, Resume, Stop};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -82,10 +83,19 @@ impl Topics {
     }
 }
 
+struct Queue {
+    place: (String, i32),
+    /// What came before the queue was made, or what an epoch had no place for.
+    held: VecDeque<Frame>,
+    rest: PartitionQueue<DefaultConsumerContext>,
+}
+
 /// Reads frames as they come.
 pub(super) struct Reader {
     topics: Arc<Topics>,
-    consumer: BaseConsumer,
+    consumer: Arc<BaseConsumer>,
+    /// What comes from each partition, so that none has to wait behind another.
+    queues: Vec<Queue>,
     decoder: Decoder,
     /// The partitions that have not come to their end, where an end is wanted.
     open: BTreeSet<(String, i32)>,
@@ -98,7 +108,7 @@ impl Reader {
         topics: &Arc<Topics>,
         share: &[(String, i32)],
         resume: &Resume,
-        wake: impl Fn() + Send + Sync + 'static,
+        wake: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
         let cluster = &topics.config.cluster;
         let mut consumer = topics.consumer(share.len(), !topics.config.follow)?;
@@ -121,22 +131,45 @@ impl Reader {
             let next = Offset::Offset(next.max(low));
             from.add_partition_offset(topic, *partition, next).map_err(failed)?;
         }
-        consumer.set_nonempty_callback(wake);
+        consumer.set_nonempty_callback(wake.clone());
         consumer.assign(&from).map_err(|e| cluster.error("assigning partitions", e))?;
+        let consumer = Arc::new(consumer);
+        let mut queues = Vec::new();
+        for (topic, partition) in share {
+            let gone = || Error::new(format!("partition {topic}/{partition}"), "has no queue");
+            let mut rest = consumer.split_partition_queue(topic, *partition).ok_or_else(gone)?;
+            rest.set_nonempty_callback(wake.clone());
+            let place = (topic.clone(), *partition);
+            queues.push(Queue { place, held: VecDeque::new(), rest });
+        }
         let open = share.iter().cloned().collect();
         let decoder = Decoder::new(topics);
-        Ok(Self { topics: Arc::clone(topics), consumer, decoder, open, told: None })
+        Ok(Self { topics: Arc::clone(topics), consumer, queues, decoder, open, told: None })
     }
 
-    /// The next frame, if one has come.
+    /// How many partitions it reads.
+    pub(super) fn partitions(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Looks at what concerns all partitions. Must come before `next`: a queue does not know
+    /// what came before it was made.
     ///
     /// # Errors
     /// When the brokers say that there is nothing to be had.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>> {
+    pub(super) fn attend(&mut self) -> Result<()> {
         loop {
             match self.consumer.poll(Duration::ZERO) {
-                None => return Ok(None),
-                Some(Ok(message)) => return Ok(Some(self.decoder.frame(&message))),
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    let frame = self.decoder.frame(&message);
+                    let of = (message.topic(), message.partition());
+                    let mut queues = self.queues.iter_mut();
+                    if let Some(queue) = queues.find(|q| (&*q.place.0, q.place.1) == of) {
+                        queue.held.push_back(frame);
+                    }
+                }
+                // Of a partition that was empty before its queue was made.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     // A source that is not followed has one topic: the number says which it is.
                     self.open.retain(|(_, open)| *open != partition);
@@ -146,9 +179,38 @@ impl Reader {
         }
     }
 
+    /// The next frame of a partition, if one has come.
+    ///
+    /// # Errors
+    /// When the brokers say that there is nothing to be had.
+    pub(super) fn next(&mut self, partition: usize) -> Result<Option<Frame>> {
+        let Some(queue) = self.queues.get_mut(partition) else { return Ok(None) };
+        if let Some(held) = queue.held.pop_front() {
+            return Ok(Some(held));
+        }
+        loop {
+            match self.queues[partition].rest.poll(Duration::ZERO) {
+                None => return Ok(None),
+                Some(Ok(message)) => return Ok(Some(self.decoder.frame(&message))),
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.open.remove(&self.queues[partition].place);
+                }
+                Some(Err(error)) => self.judge(error)?,
+            }
+        }
+    }
+
+    /// Takes back the frame that `next` gave last.
+    pub(super) fn hold(&mut self, partition: usize, frame: Frame) {
+        if let Some(queue) = self.queues.get_mut(partition) {
+            queue.held.push_front(frame);
+        }
+    }
+
     /// Whether all partitions have come to the end that they had when it was reached.
     pub(super) fn ended(&self) -> bool {
-        !self.topics.config.follow && self.open.is_empty()
+        let all = self.open.is_empty() && self.queues.iter().all(|queue| queue.held.is_empty());
+        !self.topics.config.follow && all
     }
 
     /// Most errors pass; those that do not are for a person.

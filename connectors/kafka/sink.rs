@@ -229,7 +229,8 @@ fn dead_letter(
     let (key, payload) = if let Some(record) = frame.record {
         headers.push(header("topic", log.to_owned()));
         headers.push(header("partition", partition.to_owned()));
-        (record.key, record.payload)
+        let value = record.value(&frame.data);
+        (record.key, value)
     } else {
         // A frame of a store has no bytes of its own; one without pixels is but its reason.
         let known = catalogue.get(&frame.sensor).filter(|s| s.grid.shape() == frame.shape);

@@ -26,13 +26,18 @@ use timely::dataflow::{Scope, StreamVec};
 use super::read::{Reader, replay};
 use super::topics::Topics;
 
-/// The most frames that one activation reads.
+/// The most frames of an epoch.
 const BURST: usize = 256;
 /// About the most bytes of an epoch, past its first frame: forecasts are many times as large as
 /// their frames, and as many epochs of them as may be in flight lie in memory.
 const BYTES: usize = 4 << 20;
+/// What one activation reads, to the end of an epoch: then the stages have their turn, while the
+/// pixels are in the caches, and what they free is used for the next.
+const TURN: usize = 1 << 20;
 /// How soon to look again when no epoch may be opened.
 const NAP: Duration = Duration::from_millis(1);
+/// How often to look again at once before that.
+const HASTE: u32 = 8;
 /// How soon to look again when nothing comes: whether to stop, or whom it holds back.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -66,6 +71,7 @@ pub fn source<'scope>(
         let mut caps = Some(caps);
         let mut coming = None;
         let mut wake = Some(wake);
+        let mut waits = 0;
         move |_frontiers| {
             let mut latest = 0;
             heard.for_each_stamp(|_cap, batches| {
@@ -78,10 +84,11 @@ pub fn source<'scope>(
             }
             if let Some(wake) = wake.take() {
                 // A worker that has gone needs no waking.
+                let wake = Arc::new(wake);
                 let wake = move || _ = wake.activate();
                 let opened = replay(&topics, &share, &resume, &pace.stop).and_then(|again| {
                     let reader = Reader::open(&topics, &share, &resume, wake)?;
-                    Ok(Coming { replayed: again.into(), reader, held: None })
+                    Ok(Coming { replayed: again.into(), reader, first: 0 })
                 });
                 match opened {
                     Ok(opened) => coming = Some(opened),
@@ -93,24 +100,27 @@ pub fn source<'scope>(
                 caps = None;
                 return;
             };
-            let mut count = 0;
-            while count < BURST {
+            let mut read = 0;
+            while read < TURN {
                 let epoch = *now[0].time();
                 if !pace.allows(epoch) {
-                    activator.activate_after(NAP);
+                    // What is in flight may be a step or two from its end, or far from it.
+                    waits += 1;
+                    activator.activate_after(if waits < HASTE { Duration::ZERO } else { NAP });
                     return;
                 }
+                waits = 0;
                 let mut output = frames.activate();
                 let mut session = output.session(&now[0]);
                 let told = coming.epoch(|frame| session.give(frame));
                 drop(session);
                 match told {
                     Err(error) => return pace.failure.report(error),
-                    Ok(0) if coming.reader.ended() => {
+                    Ok(None) if coming.reader.ended() => {
                         caps = None;
                         return;
                     }
-                    Ok(0) => {
+                    Ok(None) => {
                         // Only this epoch is open: another source may wait for a new one.
                         if !pace.durable.less_than(&epoch) {
                             advance(now, epoch + (pace.in_flight / 2).max(1));
@@ -118,8 +128,9 @@ pub fn source<'scope>(
                         activator.activate_after(LOOK);
                         return;
                     }
-                    Ok(frames) => {
-                        count += frames;
+                    Ok(Some(bytes)) => {
+                        // What carries no pixels takes time as well.
+                        read += bytes + TURN / BURST;
                         ticks.activate().session(&now[1]).give(epoch + 1);
                         advance(now, epoch + 1);
                     }
@@ -136,30 +147,45 @@ pub fn source<'scope>(
 struct Coming {
     replayed: VecDeque<Frame>,
     reader: Reader,
-    /// Read, but for the next epoch.
-    held: Option<Frame>,
+    /// Which partition an epoch begins with.
+    first: usize,
 }
 
 impl Coming {
     /// Gives out what belongs into one epoch, at most one frame of a sensor: within an epoch
-    /// there is no order. How many there were.
-    fn epoch(&mut self, mut give: impl FnMut(Frame)) -> Result<usize> {
+    /// there is no order. The bytes of their pixels, if there were any.
+    ///
+    /// All partitions give to an epoch: one that has many frames of one sensor would fill one
+    /// epoch after another alone.
+    fn epoch(&mut self, mut give: impl FnMut(Frame)) -> Result<Option<usize>> {
         let (mut sensors, mut bytes) = (HashSet::new(), 0);
-        while sensors.len() < BURST && bytes < BYTES {
-            let waiting = self.held.take().or_else(|| self.replayed.pop_front());
-            let next = match waiting {
-                Some(frame) => Some(frame),
-                None => self.reader.next()?,
-            };
-            let Some(frame) = next else { break };
-            if !sensors.insert(frame.sensor.clone()) {
-                self.held = Some(frame);
-                break;
-            }
+        // What is read again comes before all that is new.
+        while sensors.len() < BURST
+            && bytes < BYTES
+            && let Some(frame) = self.replayed.pop_front_if(|f| !sensors.contains(&f.sensor))
+        {
             bytes += 4 * frame.data.len();
+            sensors.insert(frame.sensor.clone());
             give(frame);
         }
-        Ok(sensors.len())
+        if !self.replayed.is_empty() || !sensors.is_empty() {
+            return Ok(Some(bytes));
+        }
+        self.reader.attend()?;
+        let partitions = self.reader.partitions();
+        self.first = (self.first + 1) % partitions.max(1);
+        for partition in (0..partitions).map(|at| (self.first + at) % partitions) {
+            while sensors.len() < BURST && bytes < BYTES {
+                let Some(frame) = self.reader.next(partition)? else { break };
+                if !sensors.insert(frame.sensor.clone()) {
+                    self.reader.hold(partition, frame);
+                    break;
+                }
+                bytes += 4 * frame.data.len();
+                give(frame);
+            }
+        }
+        Ok((!sensors.is_empty()).then_some(bytes))
     }
 }
 

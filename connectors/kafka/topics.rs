@@ -102,7 +102,8 @@ impl Decoder {
         let mut record = Record {
             log,
             key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().map(<[u8]>::to_vec),
+            payload: None,
+            cut: None,
             unfit: None,
         };
         let (sensor, measured) = self.decode(message).unwrap_or_else(|Unfit { sensor, why }| {
@@ -111,9 +112,15 @@ impl Decoder {
             let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
             let sensor = sensor.unwrap_or_else(|| key.unwrap_or(message.topic()).into());
             let (source_name, shape, data) = (String::new(), [0; 3], Vec::new());
-            (sensor, Measured { source_name, valid_time: stamp, shape, data })
+            let verbatim = None;
+            (sensor, Measured { source_name, valid_time: stamp, shape, data, verbatim })
         });
-        let Measured { valid_time, shape, data, .. } = measured;
+        let Measured { valid_time, shape, data, verbatim, .. } = measured;
+        record.payload = message.payload().map(|payload| match &verbatim {
+            Some(pixels) => [&payload[..pixels.start], &payload[pixels.end..]].concat(),
+            None => payload.to_vec(),
+        });
+        record.cut = verbatim.map(|pixels| pixels.start);
         let (offset, record) = (message.offset() as u64, Some(Box::new(record)));
         Frame { sensor, valid_time, offset, shape, data, replay: false, record }
     }

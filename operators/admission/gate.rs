@@ -1,6 +1,7 @@
 //! One sensor's gate: a pure state machine from frames to what is used and what is not.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use physicnet_stream::{Cadence, Frame, Position, Reason, Reject, SensorId, Time};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ pub struct Admitted {
     /// `[channel, y, x]`.
     pub shape: [usize; 3],
     /// The values, row-major in `shape`.
-    pub data: Vec<f32>,
+    pub data: Rc<Vec<f32>>,
     /// Made up by the gap policy: it enters the window but no forecast starts from it.
     pub filled: bool,
     /// Read again after a restart: it enters the window but no forecast starts from it.
@@ -63,7 +64,8 @@ pub struct Gate {
     config: AdmissionConfig,
     cadence: Cadence,
     shape: [usize; 3],
-    last: Option<Frame>,
+    /// The newest frame, without a gap before it.
+    last: Option<Admitted>,
     /// The frames that a duplicate or a correction may repeat.
     seen: VecDeque<Seen>,
     remember: usize,
@@ -158,7 +160,7 @@ impl Gate {
             match (&self.last, self.config.gap) {
                 (Some(last), Gap::Hold | Gap::Interpolate) => {
                     for step in 1..steps {
-                        admitted.push(self.fill(last, &frame, step, steps));
+                        admitted.push(fill(self.config.gap, last, &frame, step, steps));
                     }
                 }
                 _ => restart = true,
@@ -173,49 +175,30 @@ impl Gate {
             self.seen.pop_front();
         }
         // The message has done its work: what is kept is the frame.
-        let last = Frame { record: None, ..frame };
-        let Frame { sensor, valid_time, offset, shape, data, replay, .. } = last.clone();
-        let filled = false;
-        admitted.push(Admitted {
-            sensor,
-            valid_time,
-            offset,
-            shape,
-            data,
-            filled,
-            replay,
-            restart,
-        });
-        self.last = Some(last);
+        let Frame { sensor, valid_time, offset, shape, data, replay, record: _ } = frame;
+        let (data, filled) = (Rc::new(data), false);
+        let last = Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart };
+        self.last = Some(last.clone());
+        admitted.push(last);
         admitted
     }
+}
 
-    /// The stand-in for the frame `step` cadences after `last`, of `steps` to `next`.
-    fn fill(&self, last: &Frame, next: &Frame, step: u32, steps: u32) -> Admitted {
-        let along = step as f32 / steps as f32;
-        let data = match self.config.gap {
-            Gap::Interpolate => {
-                let pairs = last.data.iter().zip(&next.data);
-                pairs.map(|(a, b)| a + (b - a) * along).collect()
-            }
-            Gap::Hold | Gap::Skip => last.data.clone(),
-        };
-        // Between the two in time, so that leads stay close to the real valid times.
-        let span = i128::from(next.valid_time) - i128::from(last.valid_time);
-        let valid_time = last.valid_time + (span * i128::from(step) / i128::from(steps)) as i64;
-        let Frame { sensor, offset, shape, .. } = last;
-        let sensor = sensor.clone();
-        Admitted {
-            sensor,
-            valid_time,
-            offset: *offset,
-            shape: *shape,
-            data,
-            filled: true,
-            replay: next.replay,
-            restart: false,
+/// The stand-in for the frame `step` cadences after `last`, of `steps` to `next`.
+fn fill(gap: Gap, last: &Admitted, next: &Frame, step: u32, steps: u32) -> Admitted {
+    let along = step as f32 / steps as f32;
+    let data = match gap {
+        Gap::Interpolate => {
+            let pairs = last.data.iter().zip(&next.data);
+            Rc::new(pairs.map(|(a, b)| a + (b - a) * along).collect())
         }
-    }
+        Gap::Hold | Gap::Skip => Rc::clone(&last.data),
+    };
+    // Between the two in time, so that leads stay close to the real valid times.
+    let span = i128::from(next.valid_time) - i128::from(last.valid_time);
+    let valid_time = last.valid_time + (span * i128::from(step) / i128::from(steps)) as i64;
+    let (filled, replay, restart) = (true, next.replay, false);
+    Admitted { valid_time, data, filled, replay, restart, ..last.clone() }
 }
 
 /// Why a source could not decode a frame, which it passes on without pixels.
@@ -225,11 +208,23 @@ pub(super) fn undecodable(frame: &Frame) -> Option<String> {
     unfit.or((frame.shape == [0; 3]).then(|| why.to_owned()))
 }
 
-/// A hash of a frame's values, bit for bit (FNV-1a): tells a duplicate from a correction.
+/// A hash of a frame's values, bit for bit: tells a duplicate from a correction. FNV-1a in
+/// several lanes, since each step of one waits for the step before it.
 fn content(frame: &Frame) -> u64 {
-    frame.data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| {
-        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
-    })
+    const LANES: usize = 8;
+    let step = |hash: u64, bits: u64| (hash ^ bits).wrapping_mul(0x0100_0000_01b3);
+    let pair = |pair: &[f32; 2]| u64::from(pair[0].to_bits()) << 32 | u64::from(pair[1].to_bits());
+    let mut lanes = [0xcbf2_9ce4_8422_2325; LANES];
+    let (blocks, rest) = frame.data.as_chunks::<{ 2 * LANES }>();
+    for block in blocks {
+        for (hash, values) in lanes.iter_mut().zip(block.as_chunks::<2>().0) {
+            *hash = step(*hash, pair(values));
+            // A product spreads upwards alone: the high halves must come down.
+            *hash ^= *hash >> 32;
+        }
+    }
+    let rest = rest.iter().fold(lanes[0], |hash, value| step(hash, value.to_bits().into()));
+    lanes[1..].iter().fold(rest, |all, hash| step(all, *hash))
 }
 
 #[cfg(test)]

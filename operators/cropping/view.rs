@@ -149,7 +149,7 @@ pub fn crop(frame: Admitted, sensor: &Arc<Sensor>, config: &ModelConfig) -> Crop
     let missing = missing as f32 / values.len().max(1) as f32;
     let extent = Extent::new(height, width, config.stride());
     // The physical values are not needed again: a window holds transformed ones.
-    let head = Admitted { data: Vec::new(), ..frame };
+    let head = Admitted { data: Rc::default(), ..frame };
     Cropped { head, sensor: Arc::clone(sensor), extent, values: Rc::new(values), missing }
 }
 

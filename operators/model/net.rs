@@ -165,7 +165,8 @@ impl PhysicNet {
         let values: Vec<f32> = flow.flatten_all()?.to_vec1()?;
         let composed = values
             .chunks_exact(rows * columns * 2)
-            .flat_map(|v| flow::displacements(v, rows, columns, leads, self.config.boundary));
-        Tensor::from_vec(composed.collect(), (b, rows, columns, 2 * leads), &self.device)
+            .map(|v| flow::displacements(v, rows, columns, leads, self.config.boundary));
+        let composed = composed.collect::<Vec<_>>().concat();
+        Tensor::from_vec(composed, (b, rows, columns, 2 * leads), &self.device)
     }
 }

@@ -93,6 +93,14 @@ impl Values<'_> {
         }
     }
 
+    /// The bytes in a message that are the values, as f32, little-endian.
+    pub(super) fn verbatim(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(Float32, Cow::Borrowed(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// How many bytes they take in a message.
     pub(super) fn bytes_len(&self) -> usize {
         match self {

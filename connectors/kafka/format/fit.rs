@@ -5,8 +5,12 @@ use physicnet_stream::Variable as Channel;
 use super::message::{Message, SIGNAL, Variable, quoted};
 use super::{Expected, Measured, axes, when};
 
-/// The frame in a message.
-pub(super) fn fit(message: &Message, expected: &Expected) -> Result<Measured, String> {
+/// The frame in a message, which was parsed from `bytes`.
+pub(super) fn fit(
+    message: &Message,
+    bytes: &[u8],
+    expected: &Expected,
+) -> Result<Measured, String> {
     let &Expected { grid, time } = expected;
     let valid_time = when::valid_time(message, time)?;
     axes::check_coordinates(message, grid)?;
@@ -30,7 +34,19 @@ pub(super) fn fit(message: &Message, expected: &Expected) -> Result<Measured, St
             data
         }
     };
-    Ok(Measured { source_name: message.source_name.to_string(), valid_time, shape, data })
+    let whole = match (message.get(SIGNAL), grid.variables.as_slice()) {
+        (Some(signal), _) => Some(signal),
+        (None, [channel]) => message.get(&channel.name),
+        (None, _) => None,
+    };
+    let verbatim = whole.and_then(|variable| variable.values.verbatim()).and_then(|part| {
+        let start = part.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+        let range = start..start + part.len();
+        // Only what lies in these very bytes can be found there again.
+        (range.end <= bytes.len()).then_some(range)
+    });
+    let source_name = message.source_name.to_string();
+    Ok(Measured { source_name, valid_time, shape, data, verbatim })
 }
 
 fn named<'m, 'a>(message: &'m Message<'a>, channel: &Channel) -> Result<&'m Variable<'a>, String> {
@@ -68,4 +84,39 @@ fn field(
 /// Whether a variable has the unit of a channel; none in either fits any.
 fn fits(variable: &Variable, channel: &Channel) -> bool {
     variable.unit.is_empty() || channel.units.is_empty() || variable.unit == channel.units
+}
+
+#[cfg(test)]
+mod tests {
+    use physicnet_stream::{Axis, Cadence, Frame, Grid, Sensor};
+
+    use super::super::{Format, TimeFrom, decode, frame};
+    use super::*;
+
+    #[test]
+    fn pixels_are_found_again_where_they_stand() {
+        let variables = vec![Channel { name: "u".into(), units: "m s-1".into() }];
+        let grid = Grid { variables, y: Axis::index("y", 2), x: Axis::index("x", 3) };
+        let sensor = Sensor { id: "a".into(), grid, cadence: Cadence::new(1).unwrap() };
+        let odd = f32::from_bits(0x7fa0_0001);
+        let sent = Frame {
+            sensor: "a".into(),
+            valid_time: 1,
+            offset: 0,
+            shape: [1, 2, 3],
+            data: vec![1.0, odd, f32::NAN, -0.0, f32::INFINITY, 1e-42],
+            replay: false,
+            record: None,
+        };
+        let time = TimeFrom::default();
+        let expected = Expected { grid: &sensor.grid, time: &time };
+        for (format, whole) in [(Format::Da00, true), (Format::Ad00, true), (Format::Json, false)] {
+            let bytes = frame(format, &sent, &sensor).unwrap();
+            let found = decode(format, &bytes, &expected).unwrap();
+            let bits = found.data.iter().flat_map(|pixel| pixel.to_le_bytes()).collect::<Vec<_>>();
+            let at = found.verbatim;
+            assert_eq!(at.is_some(), whole, "{format:?}");
+            at.into_iter().for_each(|at| assert_eq!(bytes[at], bits, "{format:?}"));
+        }
+    }
 }

@@ -27,6 +27,8 @@ mod when;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use physicnet_stream::{Error, Forecast, Frame, Grid, Result, Sensor, Time};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +69,8 @@ pub struct Measured {
     pub shape: [usize; 3],
     /// f32, row-major in `shape`, in the units of the grid; missing pixels are NaN.
     pub data: Vec<f32>,
+    /// Where they stand in the message, if as they are: f32, little-endian, in one piece.
+    pub verbatim: Option<Range<usize>>,
 }
 
 /// The frame in a message.
@@ -75,7 +79,7 @@ pub struct Measured {
 /// What is wrong with the message, naming the field and the numbers: the reason of a dead letter.
 /// It is text of at most a few hundred characters, whatever the message holds.
 pub fn decode(format: Format, bytes: &[u8], expected: &Expected) -> Result<Measured, String> {
-    fit::fit(&parse(format, bytes)?, expected)
+    fit::fit(&parse(format, bytes)?, bytes, expected)
 }
 
 /// The name of the sender alone, where the rest may not fit; `None` if even that cannot be read.

@@ -39,6 +39,7 @@ pub fn displacements(
 }
 
 /// Bilinear value of an interleaved flow at a real place.
+#[inline(always)]
 fn flow_at(
     v: &[f32],
     (height, width): (usize, usize),
@@ -48,12 +49,14 @@ fn flow_at(
 ) -> [f32; 2] {
     let (y0, y1, fy) = support(y, height, boundary);
     let (x0, x1, fx) = support(x, width, boundary);
-    let at = |y: usize, x: usize, c: usize| v[2 * (y * width + x) + c];
-    [0, 1].map(|c| {
-        let top = at(y0, x0, c) + fx * (at(y0, x1, c) - at(y0, x0, c));
-        let bottom = at(y1, x0, c) + fx * (at(y1, x1, c) - at(y1, x0, c));
-        top + fy * (bottom - top)
-    })
+    let at = |y: usize, x: usize| {
+        let pixel = 2 * (y * width + x);
+        [v[pixel], v[pixel + 1]]
+    };
+    let between = |a: [f32; 2], b: [f32; 2], share: f32| {
+        [a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])]
+    };
+    between(between(at(y0, x0), at(y0, x1), fx), between(at(y1, x0), at(y1, x1), fx), fy)
 }
 
 /// `field` `[y][x]` carried along one lead's displacement `d` `[y][x][dx, dy]`: `out(p) = field(p + d(p))`, bilinear.

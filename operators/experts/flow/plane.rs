@@ -125,6 +125,7 @@ pub(super) fn bilinear(
 }
 
 /// The two pixels beside coordinate `at` of `n`, and the weight of the second.
+#[inline(always)]
 pub(super) fn support(at: f32, n: usize, boundary: Boundary) -> (usize, usize, f32) {
     let last = n - 1;
     match boundary {

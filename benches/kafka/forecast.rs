@@ -1,0 +1,189 @@
+//! Kafka to forecast to Kafka, exactly once: a job beside its peer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Map, Value, json};
+
+use crate::job::{HISTORY, Process, Who};
+use crate::topic::{Observer, Sender, Topic};
+use crate::{Asked, header, quantile, row, say};
+
+const SENSORS: usize = 8;
+const PARTITIONS: i32 = 4;
+/// Seconds of frames at a rate.
+const PACED: f64 = 15.0;
+const LONG: Duration = Duration::from_secs(300);
+
+/// One run of one of the two.
+struct Run {
+    per_second: f64,
+    cpu_ms: f64,
+    p50: f64,
+    p99: f64,
+    peak: f64,
+}
+
+pub(crate) fn forecast(asked: &Asked) -> Result<Value> {
+    let Asked { side, workers, rate, .. } = asked;
+    say(&format!(
+        "\nKafka to forecast to Kafka, exactly once: {side} x {side}, {SENSORS} sensors, \
+         {PARTITIONS} partitions, 12 leads, {workers} workers; latency at {rate} frames/s\n"
+    ))?;
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for pair in 0..asked.pairs {
+        ours.push(run(asked, Who::Ours, pair)?);
+        if asked.python.is_some() {
+            peers.push(run(asked, Who::Peer, pair)?);
+        }
+    }
+    header("Python")?;
+    let mut told = Map::new();
+    type Figure = fn(&Run) -> f64;
+    let figures: [(&str, Figure); 5] = [
+        ("frames/s", |run| run.per_second),
+        ("CPU ms a frame", |run| run.cpu_ms),
+        ("p50 ms", |run| run.p50),
+        ("p99 ms", |run| run.p99),
+        ("peak MiB", |run| run.peak),
+    ];
+    for (name, figure) in figures {
+        let [own, peer] = [&ours, &peers].map(|runs| runs.iter().map(figure).collect::<Vec<_>>());
+        told.insert(name.into(), row(name, &own, &peer)?);
+    }
+    Ok(Value::Object(told))
+}
+
+fn topics(asked: &Asked, name: &str) -> Result<(Topic, Topic)> {
+    let from = Topic::make(&asked.brokers, &format!("{name}-frames"), PARTITIONS, &[])?;
+    Ok((from, Topic::make(&asked.brokers, &format!("{name}-forecasts"), PARTITIONS, &[])?))
+}
+
+fn run(asked: &Asked, who: Who, pair: usize) -> Result<Run> {
+    let name = format!("e2e-{}-{pair}-{who:?}", std::process::id());
+    let (from, to) = topics(asked, &name)?;
+    let mut sender = Sender::new(&asked.brokers, asked.side, SENSORS)?;
+    let mut observer = Observer::new(&to)?;
+    let process = Process::start(asked, who, &name, &from, &to)?;
+    // Warm: some forecasts of every sensor.
+    for _ in 0..HISTORY + 3 {
+        sender.send(&from)?;
+    }
+    sender.flush()?;
+    let mut due = SENSORS * 4;
+    observer.wait(due, LONG)?;
+
+    // Saturated: all frames are there before it looks.
+    process.signal("STOP")?;
+    let steps = asked.frames / SENSORS;
+    for _ in 0..steps {
+        sender.send(&from)?;
+    }
+    sender.flush()?;
+    due += steps * SENSORS;
+    let cpu = process.cpu()?;
+    let begun = Instant::now();
+    process.signal("CONT")?;
+    observer.wait(due, LONG)?;
+    let per_second = (steps * SENSORS) as f64 / begun.elapsed().as_secs_f64();
+    let cpu_ms = 1e3 * (process.cpu()? - cpu) / (steps * SENSORS) as f64;
+
+    // Paced.
+    let skip = due / SENSORS;
+    let pause = Duration::from_secs_f64(SENSORS as f64 / asked.rate);
+    let steps = (PACED / pause.as_secs_f64()).ceil() as usize;
+    let begun = Instant::now();
+    for step in 0..steps {
+        let at = begun + pause * step as u32;
+        while Instant::now() < at {
+            let left = at.saturating_duration_since(Instant::now());
+            observer.look(left.min(Duration::from_millis(20)))?;
+        }
+        sender.send(&from)?;
+    }
+    due += steps * SENSORS;
+    observer.wait(due, LONG)?;
+    let peak = process.peak()?;
+    drop(process);
+    let stamps = from.stamps()?;
+    let mut latencies = Vec::new();
+    for (key, seen) in &observer.seen {
+        // The n-th forecast of a sensor starts from the frame that fills its window.
+        let begun = stamps[key].iter().skip(HISTORY - 1);
+        ensure!(begun.len() == seen.len(), "{} forecasts of {}", seen.len(), begun.len());
+        let pairs = seen.iter().zip(begun).skip(skip);
+        latencies.extend(pairs.map(|(seen, begun)| (seen - begun) as f64));
+    }
+    let [p50, p99] = [0.5, 0.99].map(|at| quantile(latencies.clone(), at));
+    say(&format!(
+        "  {who:?}: {per_second:.1} frames/s, {cpu_ms:.2} ms of CPU a frame, p50 {p50} ms, p99 \
+         {p99} ms, peak {peak:.0} MiB"
+    ))?;
+    Ok(Run { per_second, cpu_ms, p50, p99, peak })
+}
+
+/// Start, restart and rest.
+pub(crate) fn start(asked: &Asked) -> Result<Value> {
+    say(
+        "\nSeconds from the start of the process to the first committed forecast, and what an idle one takes\n",
+    )?;
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for pair in 0..asked.pairs {
+        ours.push(start_of(asked, Who::Ours, pair)?);
+        if asked.python.is_some() {
+            peers.push(start_of(asked, Who::Peer, pair)?);
+        }
+    }
+    header("Python")?;
+    let figures = ["start s", "restart after SIGKILL s", "idle CPU %", "idle MiB"];
+    let mut told = Map::new();
+    for (at, name) in figures.into_iter().enumerate() {
+        let [own, peer] =
+            [&ours, &peers].map(|runs| runs.iter().map(|run| run[at]).collect::<Vec<f64>>());
+        told.insert(name.into(), row(name, &own, &peer)?);
+    }
+    told.insert("sensors".into(), json!(SENSORS));
+    Ok(Value::Object(told))
+}
+
+fn start_of(asked: &Asked, who: Who, pair: usize) -> Result<[f64; 4]> {
+    let name = format!("start-{}-{pair}-{who:?}", std::process::id());
+    let (from, to) = topics(asked, &name)?;
+    let mut sender = Sender::new(&asked.brokers, asked.side, SENSORS)?;
+    for _ in 0..HISTORY {
+        sender.send(&from)?;
+    }
+    sender.flush()?;
+    let mut observer = Observer::new(&to)?;
+    let first = |observer: &mut Observer| -> Result<f64> {
+        let (begun, had) = (Instant::now(), observer.count);
+        while observer.count == had {
+            ensure!(begun.elapsed() < LONG, "no forecast comes");
+            observer.look(Duration::from_millis(20))?;
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    let process = Process::start(asked, who, &name, &from, &to)?;
+    let started = first(&mut observer)?;
+    observer.wait(SENSORS, LONG)?;
+    // At rest.
+    std::thread::sleep(Duration::from_secs(2));
+    let cpu = process.cpu()?;
+    std::thread::sleep(Duration::from_secs(10));
+    let idle = (process.cpu()? - cpu) * 10.0;
+    let resident = process.resident()?;
+    process.signal("KILL")?;
+    drop(process);
+    // The peer keeps no windows over a restart: it needs a frame more.
+    for _ in 0..HISTORY {
+        sender.send(&from)?;
+    }
+    sender.flush()?;
+    let _process = Process::start(asked, who, &name, &from, &to)?;
+    let restarted = first(&mut observer)?;
+    say(&format!(
+        "  {who:?}: start {started:.2} s, restart {restarted:.2} s, idle {idle:.2} % of a core, \
+         {resident:.0} MiB"
+    ))?;
+    Ok([started, restarted, idle, resident])
+}
