@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use candle_core::Device;
 use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
@@ -145,6 +145,7 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
     let failure = Failure::default();
     let parts = Arc::new(parts);
     let (stop, reported) = (stop.clone(), failure.clone());
+    let several = cluster.hosts.len() > 1;
     let guards = timely::execute(timely_config(cluster)?, move |worker| {
         let pace = Pace {
             durable: ProbeHandle::new(),
@@ -152,7 +153,7 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
             stop: stop.clone(),
             failure: failure.clone(),
         };
-        work(worker, &parts, &pace)
+        work(worker, &parts, &pace, several)
     })
     .map_err(|error| anyhow!("starting the workers: {error}"))?;
     for outcome in guards.join() {
@@ -164,18 +165,29 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
     }
 }
 
-fn work(worker: &mut Worker, parts: &Parts, pace: &Pace) -> Result<()> {
-    let net = Rc::new(parts.checkpoint.network(&parts.device).context("building the network")?);
+/// Runs this worker's share to its end. With `several` processes a failure ends this one at once:
+/// what the others would take for a clean end, they would wait behind for ever.
+fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
+    let net = parts.checkpoint.network(&parts.device);
+    let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
     let (claim, resume) = match &parts.ledger {
-        Some(ledger) => agree(worker, ledger, pace)?,
+        Some(ledger) => agree(worker, ledger, pace),
         None => (None, parts.resume.clone()),
     };
-    worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
-        dataflow::forecast(scope, parts, net, &resume, claim, pace);
-    });
-    // Woken by messages and activations; the bound lets a failure of another worker be seen.
-    while !pace.durable.done() && !pace.failure.failed() {
-        worker.step_or_park(Some(Duration::from_millis(20)));
+    if let Ok(net) = net {
+        worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
+            dataflow::forecast(scope, parts, Rc::new(net), &resume, claim, pace);
+        });
+        // Woken by messages and activations; the bound lets a failure of another worker be seen.
+        while !pace.durable.done() && !pace.failure.failed() {
+            worker.step_or_park(Some(Duration::from_millis(20)));
+        }
+    }
+    if several && pace.failure.failed() {
+        if let Some(error) = pace.failure.take() {
+            tracing::error!("{error}");
+        }
+        std::process::exit(1);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
@@ -185,7 +197,7 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace) -> Result<()> {
 
 /// Where the job goes on, the same for every worker of every process: the first worker makes
 /// itself the one writer of the ledger, and only then reads it and tells the others.
-fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Claim>, Resume)> {
+fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> (Option<Claim>, Resume) {
     let heard = Rc::new(RefCell::new(None));
     let hearing = Rc::clone(&heard);
     let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Resume>>>>::new();
@@ -202,7 +214,7 @@ fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Cl
         input.send(resume.map_err(|error| pace.failure.report(error)).ok());
     }
     input.close();
-    while !told.done() {
+    while !told.done() && !pace.failure.failed() {
         worker.step_or_park(Some(Duration::from_millis(20)));
     }
     let resume = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
@@ -210,7 +222,7 @@ fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> Result<(Option<Cl
         pace.failure.report(Error::new("process 0", "could not start; its log says why"));
         Resume::default()
     });
-    Ok((claim, resume))
+    (claim, resume)
 }
 
 fn timely_config(cluster: &Cluster) -> Result<Config> {

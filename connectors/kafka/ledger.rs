@@ -158,7 +158,8 @@ impl Claim {
         }
         let author = Author::new(instance, 0);
         for (key, value) in Progress::records(&author, &begun)? {
-            send(&producer, BaseRecord::to(&names.progress).key(&key).payload(&value))?;
+            let record = BaseRecord::to(&names.progress).partition(0);
+            send(&producer, record.key(&key).payload(&value))?;
         }
         if exactly {
             producer.commit_transaction(Duration::from_secs(30))?;
@@ -188,6 +189,11 @@ impl Claim {
             match self.attempt_commit(&letters, &records) {
                 Ok(()) => break,
                 Err(Trouble::Aborted(error)) => {
+                    let code = error.rdkafka_error_code();
+                    let large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+                    if large && strip_largest(&mut letters, &self.names.dead_letters) {
+                        continue;
+                    }
                     if let Some(why) = lasting(&error) {
                         return Err(Error::new(self.topics(), format!("{error}: {why}")));
                     }
@@ -223,12 +229,16 @@ impl Claim {
         if exactly {
             self.producer.begin_transaction().map_err(Trouble::Lost)?;
         }
-        let sent = self.send_all(letters, records);
         if !exactly {
-            let flushed = sent.and_then(|()| self.producer.flush(Duration::from_secs(60)));
-            let delivered = self.producer.context().take().map_or(Ok(()), Err);
-            return flushed.and(delivered).map_err(Trouble::Aborted);
+            // Nothing binds them: the progress may only tell of letters that have arrived.
+            let sent = self.send_letters(letters).and_then(|()| self.delivered());
+            let sent = sent.and_then(|()| self.send_records(records));
+            return sent.and_then(|()| self.delivered()).map_err(|error| {
+                let dead = self.producer.client().fatal_error().is_some();
+                if dead { Trouble::Lost(error) } else { Trouble::Aborted(error) }
+            });
         }
+        let sent = self.send_letters(letters).and_then(|()| self.send_records(records));
         let committed = sent.and_then(|()| {
             loop {
                 match self.producer.commit_transaction(Timeout::Never) {
@@ -238,6 +248,8 @@ impl Claim {
             }
         });
         let Err(error) = committed else { return Ok(()) };
+        // What went wrong with a message says more than that the transaction did.
+        let cause = self.producer.context().take();
         let abort = match &error {
             KafkaError::Transaction(error) => error.txn_requires_abort(),
             _ => true,
@@ -247,18 +259,19 @@ impl Claim {
             self.producer.purge(PurgeConfig::default().queue().inflight());
             let flushed = self.producer.flush(Duration::from_secs(5));
             if flushed.and_then(|()| self.producer.abort_transaction(Timeout::Never)).is_ok() {
-                // What went wrong with a message says more than that the transaction did.
-                return Err(Trouble::Aborted(self.producer.context().take().unwrap_or(error)));
+                return Err(Trouble::Aborted(cause.unwrap_or(error)));
             }
         }
         Err(Trouble::Lost(error))
     }
 
-    fn send_all(
-        &self,
-        letters: &[Letter],
-        records: &[(String, Vec<u8>)],
-    ) -> Result<(), KafkaError> {
+    /// Waits until all that was sent has arrived.
+    fn delivered(&self) -> Result<(), KafkaError> {
+        self.producer.flush(Duration::from_secs(60))?;
+        self.producer.context().take().map_or(Ok(()), Err)
+    }
+
+    fn send_letters(&self, letters: &[Letter]) -> Result<(), KafkaError> {
         for Letter { topic, key, payload, headers } in letters {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = key.as_deref();
@@ -271,14 +284,23 @@ impl Claim {
             }
             send(&self.producer, record)?;
         }
+        Ok(())
+    }
+
+    fn send_records(&self, records: &[(String, Vec<u8>)]) -> Result<(), KafkaError> {
         for (key, value) in records {
-            send(&self.producer, BaseRecord::to(&self.names.progress).key(key).payload(value))?;
+            let record = BaseRecord::to(&self.names.progress).partition(0);
+            send(&self.producer, record.key(key).payload(value))?;
         }
         Ok(())
     }
 
     /// After a transaction whose end nobody knows: a new producer, and whether it was committed.
     fn reclaim(&mut self, told: &mut Option<Instant>) -> Result<bool> {
+        if self.config.delivery == Delivery::AtLeastOnce {
+            self.producer = producer(&self.config, &self.names)?;
+            return Ok(false);
+        }
         let begun = Instant::now();
         loop {
             // A newer instance fences first and says so next: give it the time to.
@@ -299,9 +321,12 @@ impl Claim {
                         Ok(producer) => {
                             self.producer = producer;
                             // Nothing changes any more: now it is known.
-                            let last = self.last_author()?;
-                            if last.instance == self.author.instance {
-                                return Ok(last.transaction == self.author.transaction);
+                            match self.last_author() {
+                                Ok(last) if last.instance == self.author.instance => {
+                                    return Ok(last.transaction == self.author.transaction);
+                                }
+                                Ok(_) => {}
+                                Err(error) => tell(told, &error.to_string()),
                             }
                         }
                         Err(Start::Told(error) | Start::Away(error)) => return Err(error),
@@ -402,6 +427,18 @@ where
             Err((error, _)) => return Err(error),
         }
     }
+}
+
+/// Takes the value out of the largest dead letter, which the brokers do not take: where it was
+/// read it still lies, and the headers say where. Whether there was one.
+fn strip_largest(letters: &mut [Letter], dead_letters: &str) -> bool {
+    let size = |letter: &Letter| letter.payload.as_ref().map_or(0, Vec::len);
+    let dead = letters.iter_mut().filter(|letter| letter.topic == dead_letters);
+    let largest = dead.max_by_key(|letter| size(letter)).filter(|letter| size(letter) > 0);
+    let Some(letter) = largest else { return false };
+    let bytes = letter.payload.take().map_or(0, |payload| payload.len());
+    letter.headers.push(("left_out".to_owned(), format!("{bytes} bytes, too large for the topic")));
+    true
 }
 
 /// What a person has to do about an error that trying again does not mend.

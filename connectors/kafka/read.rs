@@ -34,7 +34,7 @@ impl Topics {
             ("enable.partition.eof", if ends { "true" } else { "false" }),
             ("isolation.level", "read_committed"),
             // What was asked for and is not there any more is told, not passed over.
-            ("auto.offset.reset", "earliest"),
+            ("auto.offset.reset", "error"),
             ("queued.max.messages.kbytes", &*ahead),
             // The default waits for a second when enough is waiting: large frames would starve.
             ("fetch.queue.backoff.ms", "5"),
@@ -58,7 +58,13 @@ impl Topics {
             }
             let failed = |e| cluster.error(&format!("asking for {log}"), e);
             let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            // A partition that came later was never read: all of it is new.
+            let grown = self
+                .partitions
+                .iter()
+                .any(|((other, _), log)| other == topic && known.next.contains_key(log));
             let offset = match self.config.start()? {
+                _ if grown => low,
                 From::Earliest => low,
                 From::Latest => high,
                 From::Time(time) => {
@@ -66,7 +72,10 @@ impl Topics {
                     let millis = Offset::Offset(time.div_euclid(1_000_000));
                     asked.add_partition_offset(topic, *partition, millis).map_err(failed)?;
                     let told = consumer.offsets_for_times(asked, ASK).map_err(failed)?;
-                    match told.elements().first().map(|element| element.offset()) {
+                    let told = told.elements();
+                    let first = told.first();
+                    first.map_or(Ok(()), |element| element.error()).map_err(failed)?;
+                    match first.map(|element| element.offset()) {
                         Some(Offset::Offset(offset)) => offset,
                         _ => high,
                     }
@@ -216,10 +225,16 @@ impl Reader {
     /// Most errors pass; those that do not are for a person.
     fn judge(&mut self, error: KafkaError) -> Result<()> {
         use RDKafkaErrorCode::{
-            GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition,
+            AutoOffsetReset, GroupAuthorizationFailed, TopicAuthorizationFailed,
+            UnknownTopicOrPartition,
         };
         let lasting = [GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition];
         let config = &self.topics.config;
+        if error.rdkafka_error_code() == Some(AutoOffsetReset) {
+            let why = "what comes next in a partition is not there any more: deleted before it was \
+                       read, or lost by the brokers; started again, the job says how much";
+            return Err(Error::new(format!("topics {:?}", config.topics), why));
+        }
         if error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code)) {
             // The error does not say which topic it is.
             config.topics.iter().try_for_each(|topic| config.partitions(topic).map(drop))?;

@@ -88,6 +88,11 @@ impl Ledger {
         let mut topics = vec![compacted(&names.progress), large(&names.dead_letters, None)];
         topics.extend(config.topic.iter().map(|topic| large(topic, None)));
         config.cluster.make(&topics)?;
+        // Its order is that of one partition.
+        if let Some(count) = config.cluster.partitions(&names.progress)?.filter(|n| *n != 1) {
+            let why = format!("has {count} partitions and must have one; make it anew, compacted");
+            return Err(Error::new(format!("topic {}", names.progress), why));
+        }
         Claim::new(config, names, sources, Mirror::new(sources)?, stop)
     }
 

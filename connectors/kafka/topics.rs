@@ -8,6 +8,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::config::{KafkaSource, SensorFrom};
 use super::format::{Expected, Measured, decode};
+use crate::zarr::file_name;
+
+/// The longest name of a sensor, in bytes: folders and keys bear it.
+const LONGEST_NAME: usize = 200;
 
 /// Topics whose partitions are known.
 pub struct Topics {
@@ -110,7 +114,8 @@ impl Decoder {
             record.unfit = Some(why);
             // Any name will do for what has none: it only says which worker refuses it.
             let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-            let sensor = sensor.unwrap_or_else(|| key.unwrap_or(message.topic()).into());
+            let short = key.filter(|key| key.len() <= LONGEST_NAME);
+            let sensor = sensor.unwrap_or_else(|| short.unwrap_or(message.topic()).into());
             let (source_name, shape, data) = (String::new(), [0; 3], Vec::new());
             let verbatim = None;
             (sensor, Measured { source_name, valid_time: stamp, shape, data, verbatim })
@@ -147,6 +152,11 @@ impl Decoder {
         let sensor = keyed.unwrap_or_else(|| measured.source_name.as_str().into());
         if sensor.as_str().is_empty() {
             return Err("source_name is empty and names no sensor".into());
+        }
+        // It will name folders, keys and records.
+        if sensor.as_str().len() > LONGEST_NAME || file_name(&sensor).is_err() {
+            let why = format!("no name of a sensor: at most {LONGEST_NAME} bytes, no `..`");
+            return Err(Unfit { sensor: None, why });
         }
         if config.sensors.is_empty() && !self.names.contains(&sensor) {
             if self.names.len() >= config.most_sensors {
