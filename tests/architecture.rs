@@ -50,7 +50,7 @@ fn each_library_has_its_rooms() {
         ("zarrs", &["connectors/zarr"]),
         ("rdkafka", &["connectors/kafka"]),
         ("rustfft", &["connectors/synthetic"]),
-        ("clap", &["src/cli.rs"]),
+        ("clap", &["src/cli.rs", "src/cli"]),
         ("candle_core", &["operators", "src/training", "src/engine.rs", "src/config"]),
     ];
     for folder in ["stream", "operators", "connectors", "src"] {
