@@ -150,7 +150,7 @@ pub(super) struct Evaluate {
     #[arg(long)]
     pub(super) to: Option<String>,
     /// Score every how manieth reference time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) stride: u64,
     /// Thresholds for CSI, POD and FAR, separated by commas, in the units of the data
     #[arg(long, value_delimiter = ',')]

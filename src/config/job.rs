@@ -323,6 +323,16 @@ fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
          choose them by the source's `variables`",
         sensor.id
     );
+    for (variable, measured) in model.variables.iter().zip(&sensor.grid.variables) {
+        let (ours, theirs) = (&variable.units, &measured.units);
+        ensure!(
+            ours.is_empty() || theirs.is_empty() || ours == theirs,
+            "sensor {}: {} is in \"{theirs}\" and the model was made for \"{ours}\"; convert the \
+             data, or, if the two mean the same, write the model's unit into its `units`",
+            sensor.id,
+            variable.name
+        );
+    }
     let [_, height, width] = sensor.grid.shape();
     model.check_size(height, width).with_context(|| format!("sensor {}", sensor.id))?;
     if let Some(cadence) = model.cadence.filter(|cadence| *cadence != sensor.cadence) {
@@ -362,6 +372,8 @@ fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<Resume> {
 
 #[cfg(test)]
 mod tests {
+    use physicnet_stream::{Axis, Cadence, Grid, Variable};
+
     use super::*;
     use crate::config::{load, parse};
 
@@ -389,6 +401,21 @@ mod tests {
             let error = job.check().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_model_takes_only_its_units() {
+        let sensor = |units: &str| {
+            let variables = vec![Variable { name: "t2m".into(), units: units.into() }];
+            let grid = Grid { variables, y: Axis::index("y", 16), x: Axis::index("x", 16) };
+            Sensor { id: "a".into(), grid, cadence: Cadence::new(1).unwrap() }
+        };
+        let variables = vec![VariableConfig::for_variable(&sensor("K").grid.variables[0])];
+        let model = ModelConfig { variables, ..ModelConfig::default() };
+        fits(&model, &sensor("K")).unwrap();
+        fits(&model, &sensor("")).unwrap();
+        let error = fits(&model, &sensor("degC")).unwrap_err().to_string();
+        assert!(error.contains("degC") && error.contains("\"K\""), "{error}");
     }
 
     #[test]
