@@ -34,7 +34,7 @@ pub struct AdmissionConfig {
 
 impl Default for AdmissionConfig {
     fn default() -> Self {
-        Self { gap: Gap::Hold, largest_gap: 2, largest_jump: 1000 }
+        Self { gap: Gap::Hold, largest_gap: 2, largest_jump: 100 }
     }
 }
 
