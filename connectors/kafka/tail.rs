@@ -46,7 +46,7 @@ impl Seen {
 pub enum Look {
     /// The next message.
     Seen(Seen),
-    /// None for now.
+    /// None has come.
     Nothing,
     /// None any more: every partition has come to its end.
     End,
