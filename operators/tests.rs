@@ -10,7 +10,7 @@ use physicnet_stream::{
 };
 use timely::dataflow::operators::{Capture, Input, Probe};
 
-use crate::admission::{AdmissionConfig, Admit};
+use crate::admission::{AdmissionConfig, Admit, Memory};
 use crate::cropping::{Crop, Transform, View};
 use crate::encoding::Encode;
 use crate::experts::{Consult, Known, between};
@@ -87,6 +87,7 @@ fn frame(sensor: &Sensor, step: u64) -> Frame {
         shape,
         data,
         replay: false,
+        scored: false,
         record: None,
     }
 }
@@ -112,13 +113,13 @@ fn stream(
         let failure = Failure::default();
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, frames) = scope.new_input::<Vec<Frame>>();
-            let history = net.config.history;
-            let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, history).admitted;
+            let memory = Memory::of(net.config.history);
+            let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, memory).admitted;
             let (probe, forecasts) = admitted
                 .crop(&net, &catalogue, &failure)
                 .encode(&net, batch, &failure)
                 .quantize(&net, batch, &failure)
-                .windows(history, &failure)
+                .windows(false)
                 .consult(&net, batch, &failure)
                 .fuse(&net, &config, batch, &failure)
                 .probe();

@@ -11,7 +11,7 @@ use physicnet_connectors::synthetic::{Recording, SyntheticSource};
 use physicnet_connectors::zarr::ZarrSink;
 use physicnet_connectors::{Sink, SinkConfig, SourceConfig};
 use physicnet_operators::model::Checkpoint;
-use physicnet_operators::scoring::{Metrics, Totals};
+use physicnet_operators::scoring::{Metrics, Span};
 use physicnet_stream::{Forecast, Stop};
 
 use crate::config::{Job, parse};
@@ -57,7 +57,7 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
     job.sinks = vec![SinkConfig::Zarr(ZarrSink::new(stores.to_string_lossy()))];
 
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
-    let (totals, counts) = (Arc::clone(&parts.totals), parts.counts.clone());
+    let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
     let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();
     let kept: Arc<Mutex<Option<Forecast>>> = Arc::default();
@@ -77,7 +77,7 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
     let engine = std::thread::spawn(move || engine::run(parts, &cluster, &stopping));
     let mut screen = Screen::new();
     let state = |ended: bool| {
-        let report = Report::new(&model, &snapshot(&totals), &variables);
+        let report = Report::new(&model, &totals.over(Span::All), &variables);
         let seconds = begun.elapsed().as_secs_f64();
         let made = counts.forecasts();
         let rate = made as f64 / seconds;
@@ -106,15 +106,6 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
     }
     text.push_str(&verdict(&report));
     Ok(writeln!(std::io::stdout(), "{text}")?)
-}
-
-type Snapshot = std::collections::BTreeMap<
-    physicnet_operators::scoring::Key,
-    physicnet_operators::scoring::Sums,
->;
-
-fn snapshot(totals: &Totals) -> Snapshot {
-    totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// RMSE by lead, models side by side.

@@ -1,7 +1,7 @@
 //! PhysicNet: one Timely dataflow from live gridded sensors to verified forecasts.
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
-//! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`],
+//! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`], [`scores`],
 //! [`inspect`], [`tail`], [`render`], [`demo`]).
 
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod inspect;
 pub mod publish;
 pub mod render;
+pub mod scores;
 pub mod simulate;
 pub mod tail;
 pub mod training;

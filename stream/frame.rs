@@ -22,8 +22,10 @@ pub struct Frame {
     pub shape: [usize; 3],
     /// The values, row-major in `shape`.
     pub data: Vec<f32>,
-    /// Read again to rebuild a window: no forecast starts from it, and it is not rejected twice.
+    /// Read again after a restart: what it led to, forecasts or a reject, is durable.
     pub replay: bool,
+    /// Read again after a restart: the verification has taken it in.
+    pub scored: bool,
     /// The message that it was decoded from, where it came as one.
     pub record: Option<Box<Record>>,
 }

@@ -16,6 +16,7 @@ use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Cluster, Counts, Parts};
+use crate::scores::ScoresFile;
 
 /// A job: sources, a model, sinks, and what happens between them.
 ///
@@ -93,14 +94,27 @@ pub struct ScoringSection {
     pub ssim: bool,
     /// The least and the largest value of the data, for the SSIM of anything but rain.
     pub data_range: Option<[f64; 2]>,
-    /// The fractions skill score; absent, at 1 mm/h over 10 pixels for rain alone.
-    pub fss: Option<Fss>,
+    /// The fractions skill scores; absent, at 1 mm/h over 10 pixels for rain alone.
+    pub fss: Option<Vec<Fss>>,
+    /// Frames and forecasts that come late, or again, change the scores while they are at most so
+    /// many cadences behind the newest frame; absent, 3 more than `admission.revise_within`.
+    pub correct_within: Option<u32>,
+    /// The file that keeps the scores over a restart; absent, they begin anew.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for ScoringSection {
     fn default() -> Self {
         let products = ["persistence", "advection"].map(String::from).into();
-        Self { products, thresholds: None, ssim: false, data_range: None, fss: None }
+        Self {
+            products,
+            thresholds: None,
+            ssim: false,
+            data_range: None,
+            fss: None,
+            correct_within: None,
+            store: None,
+        }
     }
 }
 
@@ -129,7 +143,7 @@ impl ScoringSection {
         Metrics {
             thresholds: self.thresholds.clone().unwrap_or(usual.thresholds),
             ssim: if self.ssim { usual.ssim.or(self.data_range.map(linear)) } else { None },
-            fss: self.fss.or(usual.fss),
+            fss: self.fss.clone().unwrap_or(usual.fss),
         }
     }
 }
@@ -155,6 +169,14 @@ impl Job {
             "model: give either `checkpoint` (a file) or `untrained` (a model without weights, \
              e.g. {{history: 4, horizon: 12, expert: advection}})"
         );
+        let revised = self.admission.revise_within.unwrap_or(0);
+        if let Some(within) = self.scoring.as_ref().and_then(|scoring| scoring.correct_within) {
+            ensure!(
+                within >= revised,
+                "scoring.correct_within: {within} is less than admission.revise_within, {revised}: \
+                 revised forecasts would not be verified"
+            );
+        }
         if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
             ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
         }
@@ -253,15 +275,21 @@ impl Job {
             .rejects
             .as_ref()
             .map(|config| RejectsSink::Directory(config.clone(), catalogue.clone()));
+        let revised = self.admission.revise_within.unwrap_or(0);
+        let variables = &checkpoint.config.variables;
         let scoring = self.scoring.as_ref().map(|section| ScoringConfig {
-            channels: checkpoint
-                .config
-                .variables
-                .iter()
-                .map(|v| section.metrics(&v.units))
-                .collect(),
+            channels: variables.iter().map(|v| section.metrics(&v.units)).collect(),
+            correct_within: section.correct_within.unwrap_or(revised + 3),
             ..ScoringConfig::default()
         });
+        let (totals, mut scores) = (Totals::default(), None);
+        if let Some((path, scoring)) =
+            self.scoring.as_ref().and_then(|section| section.store.as_ref()).zip(scoring.as_ref())
+        {
+            let (file, verified) = ScoresFile::open(path, &checkpoint.id, &scoring.channels)?;
+            *totals.now() = verified;
+            scores = Some(file);
+        }
         Ok(Parts {
             resume: resume(&sinks, &catalogue)?,
             sources,
@@ -275,7 +303,8 @@ impl Job {
             rejects: rejects.unwrap_or_default(),
             ledger,
             scoring,
-            totals: Totals::default(),
+            totals,
+            scores,
             counts: Counts::default(),
             catalogue,
         })

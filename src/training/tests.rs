@@ -38,6 +38,7 @@ fn frames(count: usize, hole: bool) -> Vec<Frame> {
             shape: [1, SIDE, SIDE],
             data,
             replay: false,
+            scored: false,
             record: None,
         }
     };
