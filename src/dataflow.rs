@@ -78,7 +78,7 @@ pub fn forecast<'scope>(
         durable.push(match &parts.scores {
             Some(file) => {
                 let marks = marks.clone();
-                scores::keep(verified, marks, &parts.totals, file, failure)
+                scores::keep(verified, marks, &parts.totals, file, resume, failure)
             }
             None => total_into(verified, &parts.totals),
         });
@@ -124,5 +124,5 @@ fn observation(admitted: Admitted) -> Option<Frame> {
 
 /// What came too late for any window, but was measured.
 fn belated(reject: Reject) -> Option<Frame> {
-    matches!(reject.reason, Reason::Late { .. } | Reason::Corrected).then_some(reject.frame)
+    reject.reason.measured().then_some(reject.frame)
 }

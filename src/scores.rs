@@ -29,7 +29,7 @@ use timely::dataflow::operators::generic::Operator;
 /// The layout of the file; another one is not read.
 const VERSION: u32 = 1;
 /// How often the file is written while frames come.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(1);
 /// Writing takes at most this share of the time.
 const SHARE: u32 = 50;
 
@@ -116,6 +116,10 @@ impl ScoresFile {
         Ok(verified)
     }
 
+    fn error(&self, why: String) -> Error {
+        Error::new(format!("scoring.store: {}", self.path.display()), why)
+    }
+
     /// Replaces the file, whole or not at all.
     fn write(&self, verified: &Verified, resume: &Resume) -> Result<()> {
         let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
@@ -140,17 +144,31 @@ impl ScoresFile {
 }
 
 /// Adds up what is verified in `totals`, which hold what `file` held, and keeps it there, on
-/// worker 0. The frontier of what it returns passes the end when the file is written.
+/// worker 0; `resume` is where the job goes on. The frontier of what it returns passes the end
+/// when the file is written.
 pub fn keep<'scope>(
     sums: VecCollection<'scope, u64, Pair, Sums>,
     marks: StreamVec<'scope, u64, Mark>,
     totals: &Totals,
     file: &ScoresFile,
+    resume: &Resume,
     failure: &Failure,
 ) -> StreamVec<'scope, u64, ()> {
     let scope = marks.scope();
     let (totals, file, failure) = (totals.clone(), file.clone(), failure.clone());
     let mut reached = file.reached.clone();
+    // What it has never seen begins now.
+    for (log, next) in &resume.next {
+        reached.next.entry(Arc::clone(log)).or_insert(*next);
+    }
+    for (sensor, window) in &resume.windows {
+        reached.windows.entry(sensor.clone()).or_insert_with(|| window.clone());
+    }
+    if scope.index() == 0 && !file.path.exists() {
+        // Before the first frame: a start without a file takes all that went out for scored.
+        let written = file.write(&totals.now(), &reached);
+        written.unwrap_or_else(|error| failure.report(file.error(format!("{error:#}"))));
+    }
     let sums_to_first = Exchange::new(|_: &(Pair, u64, Sums)| 0);
     let marks_to_first = Exchange::new(|_: &Mark| 0);
     sums.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
@@ -198,10 +216,7 @@ pub fn keep<'scope>(
                             Ok(Err(error)) => format!("{error:#}"),
                             _ => "the thread that writes has ended".to_owned(),
                         };
-                        failure.report(Error::new(
-                            format!("scoring.store: {}", file.path.display()),
-                            why,
-                        ));
+                        failure.report(file.error(why));
                     }
                 }
                 if failure.failed() {

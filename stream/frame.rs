@@ -105,6 +105,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the frame is an observation all the same: it came too late for any window, or again.
+    pub fn measured(&self) -> bool {
+        matches!(self, Self::Late { .. } | Self::Corrected | Self::Duplicate)
+    }
+
     /// The reason in one word, as metrics and logs label it.
     pub fn label(&self) -> &'static str {
         match self {

@@ -6,4 +6,5 @@ mod following;
 mod house;
 mod kafka;
 mod kafka_tools;
+mod revisions;
 mod streaming;

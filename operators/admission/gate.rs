@@ -142,7 +142,7 @@ impl Gate {
         match self.verdict(&frame) {
             Ok(place) => Ok(self.admit(frame, place)),
             Err(reason) => {
-                if matches!(reason, Reason::Late { .. } | Reason::Corrected) && !self.crowded() {
+                if self.memory.pending > 0 && reason.measured() && !self.crowded() {
                     // The verification takes it as an observation.
                     self.arrivals.push_back((frame.valid_time, frame.position()));
                     self.forget();

@@ -1,7 +1,6 @@
 //! Scores against those of pysteps and scikit-image, and promises of the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
 use physicnet_stream::{Cadence, Forecast, Frame, Product, SensorId};
