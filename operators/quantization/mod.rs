@@ -3,6 +3,10 @@
 
 mod net;
 mod operator;
+mod ring;
+mod usage;
 
 pub use net::Codebook;
 pub use operator::{Coded, Quantize};
+pub use ring::{Ring, Tally};
+pub use usage::{Usage, distance};
