@@ -82,7 +82,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         job.hosts = hosts;
     }
     let parts = job.open()?;
-    let counts = parts.counts.clone();
+    let (counts, health) = (parts.counts.clone(), parts.health.clone());
     tracing::info!(
         sensors = parts.catalogue.known().len(),
         model = %parts.checkpoint.id,
@@ -99,6 +99,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         filled = counts.filled(),
         forecasts = counts.forecasts(),
         rejects = ?counts.rejects(),
+        drifted = ?health.drifted(),
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );

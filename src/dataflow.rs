@@ -4,7 +4,8 @@
 //! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► sinks ─► durable
 //!   ▲           │                                                                          │                  │
 //!   │           ├─► rejects, marks ─► durable                                              ▼                  │
-//!   │           └──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           ├──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           └─► health ◄── drift ◄── quantization                                                         │
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ────────────────────────────────────────┘
 //! ```
 
@@ -17,7 +18,7 @@ use physicnet_operators::encoding::Encode;
 use physicnet_operators::experts::Consult;
 use physicnet_operators::fusion::Fuse;
 use physicnet_operators::model::PhysicNet;
-use physicnet_operators::quantization::Quantize;
+use physicnet_operators::quantization::{Quantize, Watch};
 use physicnet_operators::scoring::Score;
 use physicnet_operators::windowing::Windowed;
 use physicnet_stream::{Frame, Pace, Reason, Resume};
@@ -47,19 +48,22 @@ pub fn forecast<'scope>(
     let Judged { admitted, rejected, marks } =
         frames.admit(&parts.admission, &parts.catalogue, history);
     // An exact repeat says nothing new: it is counted, not kept.
-    let rejected =
-        rejected.inspect(counts.reject()).filter(|reject| reject.reason != Reason::Duplicate);
+    let rejected = rejected.inspect(counts.reject()).inspect(parts.health.reject());
+    let rejected = rejected.filter(|reject| reject.reason != Reason::Duplicate);
     let observed = admitted.clone().inspect(counts.admitted());
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
     let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure));
+    let drift = coded.clone().drift(&net, &parts.drift, failure);
+    let drift = drift.inspect(parts.health.drift(parts.drift.alarm));
     let windows = room(scope, "windowing", coded, |s| s.windows(history, failure));
     let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure));
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
         .inspect(counts.forecast());
 
-    let mut durable = Vec::new();
+    // Watching ends with the rest: the last frames' drift is known when the job is done.
+    let mut durable = vec![drift.flat_map(|_| None)];
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }

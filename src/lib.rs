@@ -2,7 +2,7 @@
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
 //! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`],
-//! [`inspect`], [`tail`], [`render`], [`demo`]).
+//! [`health`], [`inspect`], [`tail`], [`render`], [`demo`]).
 
 pub mod cli;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod dataflow;
 pub mod demo;
 pub mod engine;
 pub mod evaluate;
+pub mod health;
 pub mod inspect;
 pub mod publish;
 pub mod render;
