@@ -20,7 +20,7 @@ use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, 
 use crate::quantization::Quantize;
 use crate::windowing::Windowed;
 
-fn small(channels: usize) -> ModelConfig {
+pub(crate) fn small(channels: usize) -> ModelConfig {
     let variable = |c: usize| VariableConfig {
         name: format!("v{c}"),
         units: String::new(),
@@ -52,7 +52,7 @@ fn shaken(config: &ModelConfig) -> Checkpoint {
     checkpoint
 }
 
-fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
+pub(crate) fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
     let entry = |&(name, height, width): &(&str, usize, usize)| {
         let variable = |c| Variable { name: format!("v{c}"), units: String::new() };
         let grid = Grid {
@@ -67,7 +67,7 @@ fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
 }
 
 /// A blob that drifts, so that flow finds something; different for every sensor.
-fn frame(sensor: &Sensor, step: u64) -> Frame {
+pub(crate) fn frame(sensor: &Sensor, step: u64) -> Frame {
     let shape @ [channels, height, width] = sensor.grid.shape();
     let phase = sensor.id.as_str().len() as f32;
     let mut data = Vec::new();

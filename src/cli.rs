@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
-use crate::training::{Told, TrainConfig, train};
+use crate::training::{Told, TrainConfig, calibrate, train};
 use crate::{demo, engine, inspect, publish, simulate, tail};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, Tail};
 
@@ -48,6 +48,10 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(flags) => run(flags),
         Command::Train { file } => train_file(&load(&file)?),
+        Command::Calibrate { file, checkpoint } => {
+            let usage = calibrate(&load(&file)?, &checkpoint)?;
+            say(&format!("{}: {}", checkpoint.display(), inspect::usage(&usage)))
+        }
         Command::Evaluate(flags) => evaluation(flags),
         Command::Simulate(Simulate { config, out }) => {
             let config: SyntheticSource = load(&config)?;
@@ -78,7 +82,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         job.hosts = hosts;
     }
     let parts = job.open()?;
-    let counts = parts.counts.clone();
+    let (counts, health) = (parts.counts.clone(), parts.health.clone());
     tracing::info!(
         sensors = parts.catalogue.known().len(),
         model = %parts.checkpoint.id,
@@ -95,6 +99,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         filled = counts.filled(),
         forecasts = counts.forecasts(),
         rejects = ?counts.rejects(),
+        drifted = ?health.drifted(),
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );

@@ -4,7 +4,8 @@
 //! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► sinks ─► durable
 //!   ▲           │                                                                          │                  │
 //!   │           ├─► rejects, marks ─► durable                                              ▼                  │
-//!   │           └──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           ├──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           └─► health ◄── drift ◄── quantization                                                         │
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ────────────────────────────────────────┘
 //! ```
 
@@ -17,7 +18,7 @@ use physicnet_operators::encoding::Encode;
 use physicnet_operators::experts::Consult;
 use physicnet_operators::fusion::Fuse;
 use physicnet_operators::model::PhysicNet;
-use physicnet_operators::quantization::Quantize;
+use physicnet_operators::quantization::{Quantize, Watch};
 use physicnet_operators::scoring::{Score, total_into};
 use physicnet_operators::windowing::Windowed;
 use physicnet_stream::{Frame, Pace, Reason, Reject, Resume};
@@ -54,11 +55,14 @@ pub fn forecast<'scope>(
     let rejected = rejected
         .filter(|reject| !reject.frame.replay)
         .inspect(counts.reject())
+        .inspect(parts.health.reject())
         .filter(|reject| reject.reason != Reason::Duplicate);
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
     let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure));
+    let drift = coded.clone().drift(&net, &parts.drift, failure);
+    let drift = drift.inspect(parts.health.drift(parts.drift.alarm));
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some()));
     let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure));
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
@@ -67,7 +71,8 @@ pub fn forecast<'scope>(
     // What is durable since before a restart is made again for its verification alone.
     let forecasts = forecasts.filter(|forecast| !forecast.replay);
 
-    let mut durable = Vec::new();
+    // Watching ends with the rest: the last frames' drift is known when the job is done.
+    let mut durable = vec![drift.flat_map(|_| None)];
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }

@@ -58,6 +58,9 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
 
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
     let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
+    // A warning would be drawn across the table: how far the flows drifted is said below it.
+    parts.drift.alarm = 1.0;
+    let (health, usage) = (parts.health.clone(), parts.checkpoint.usage.clone());
     let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();
     let kept: Arc<Mutex<Option<Forecast>>> = Arc::default();
@@ -103,6 +106,15 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
         let path = out.join("forecast.png");
         picture(&source, &forecast, &variable.units, &path)?;
         let _ = writeln!(text, "picture:   {}", path.display());
+    }
+    let furthest = health.sensors().into_values().filter_map(|sensor| sensor.furthest);
+    if let (Some(furthest), Some(usage)) = (furthest.reduce(f64::max), usage) {
+        let (window, alarm) = (usage.window, usage.alarm());
+        let _ = writeln!(
+            text,
+            "drift:     up to {furthest:.3} from the training data over {window} frames; a job \
+             would warn above {alarm:.3}"
+        );
     }
     text.push_str(&verdict(&report));
     Ok(writeln!(std::io::stdout(), "{text}")?)

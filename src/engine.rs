@@ -14,6 +14,7 @@ use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig};
+use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
 use timely::container::CapacityContainerBuilder;
@@ -24,6 +25,7 @@ use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use crate::dataflow;
+use crate::health::Health;
 use crate::scores::ScoresFile;
 
 /// How many workers there are and where.
@@ -71,6 +73,10 @@ pub struct Parts {
     pub scores: Option<ScoresFile>,
     /// What has flowed so far.
     pub counts: Counts,
+    /// When a sensor's codes are alarming.
+    pub drift: DriftConfig,
+    /// How each sensor is.
+    pub health: Health,
 }
 
 impl Parts {

@@ -1,6 +1,7 @@
 //! The command and the engine, as their users meet them.
 
 mod architecture;
+mod drift;
 mod faults;
 mod following;
 mod house;

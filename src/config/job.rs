@@ -15,7 +15,9 @@ use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
+use super::DriftSection;
 use crate::engine::{Cluster, Counts, Parts};
+use crate::health::Health;
 use crate::scores::ScoresFile;
 
 /// A job: sources, a model, sinks, and what happens between them.
@@ -51,6 +53,9 @@ pub struct Job {
     /// What is verified while the job runs; absent, nothing.
     #[serde(default)]
     pub scoring: Option<ScoringSection>,
+    /// When a sensor no longer shows what the model was trained on.
+    #[serde(default)]
+    pub drift: DriftSection,
     /// Worker threads of each process.
     #[serde(default = "one")]
     pub workers: usize,
@@ -177,6 +182,7 @@ impl Job {
                  revised forecasts would not be verified"
             );
         }
+        self.drift.check()?;
         if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
             ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
         }
@@ -292,6 +298,8 @@ impl Job {
         }
         Ok(Parts {
             resume: resume(&sinks, &catalogue)?,
+            drift: self.drift.config(checkpoint.usage.as_ref())?,
+            health: Health::default(),
             sources,
             admission: self.admission.clone(),
             fuse: FuseConfig { model: Arc::clone(&checkpoint.id), products },
@@ -425,6 +433,8 @@ mod tests {
             ("workers: 0", "workers"),
             ("process: 1", "process"),
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
+            ("drift: {alarm: 1.5}", "drift.alarm"),
+            ("drift: {window: 0}", "drift.window"),
         ] {
             let job: Job = parse(&format!("{text}{bad}"), false).unwrap();
             let error = job.check().unwrap_err().to_string();
