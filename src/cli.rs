@@ -63,8 +63,8 @@ fn execute(command: Command) -> Result<()> {
             validate(file).with_context(|| file.display().to_string())?;
             say(&format!("{}: fits", file.display()))
         }),
-        Command::Demo { out, forecasts, workers } => {
-            demo::demo(&out, forecasts, workers, &interruptible()?)
+        Command::Demo { out, forecasts, workers, dashboard } => {
+            demo::demo(&out, forecasts, workers, dashboard, &interruptible()?)
         }
     }
 }
@@ -77,7 +77,8 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     if !hosts.is_empty() {
         job.hosts = hosts;
     }
-    let parts = job.open()?;
+    let mut parts = job.open()?;
+    let _served = job.serve(&mut parts)?;
     let counts = parts.counts.clone();
     tracing::info!(
         sensors = parts.catalogue.known().len(),

@@ -39,25 +39,30 @@ pub fn forecast<'scope>(
     pace: &Pace,
 ) {
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
-    let counts = parts.counts.clone();
+    let (counts, watch) = (parts.counts.clone(), &parts.telemetry);
 
     let sources = parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
-    let frames = scope.concatenate(sources.collect::<Vec<_>>()).inspect(counts.frame());
+    let frames = scope.concatenate(sources.collect::<Vec<_>>());
+    let frames = frames.inspect_core(watch.frames()).inspect(counts.frame());
 
     let Judged { admitted, rejected, marks } =
         frames.admit(&parts.admission, &parts.catalogue, history);
     // An exact repeat says nothing new: it is counted, not kept.
     let rejected =
         rejected.inspect(counts.reject()).filter(|reject| reject.reason != Reason::Duplicate);
-    let observed = admitted.clone().inspect(counts.admitted());
+    let rejected = rejected.inspect(watch.rejects());
+    let observed = admitted.clone().inspect(counts.admitted()).inspect(watch.admitted());
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
-    let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure));
+    let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure))
+        .inspect(watch.coded());
     let windows = room(scope, "windowing", coded, |s| s.windows(history, failure));
-    let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure));
+    let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure))
+        .inspect(watch.consulted());
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
-        .inspect(counts.forecast());
+        .inspect(counts.forecast())
+        .inspect(watch.forecasts());
 
     let mut durable = Vec::new();
     for sink in &parts.sinks {

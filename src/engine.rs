@@ -24,6 +24,7 @@ use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use crate::dataflow;
+use crate::telemetry::Telemetry;
 
 /// How many workers there are and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Parts {
     pub totals: Totals,
     /// What has flowed so far.
     pub counts: Counts,
+    /// Who watches, if anyone does.
+    pub telemetry: Telemetry,
 }
 
 /// What has flowed through this process.
@@ -174,15 +177,19 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
         Some(ledger) => agree(worker, ledger, pace),
         None => (None, parts.resume.clone()),
     };
+    let beat = parts.telemetry.worker(worker);
     if let Ok(net) = net {
         worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
             dataflow::forecast(scope, parts, Rc::new(net), &resume, claim, pace);
         });
+        beat.built();
         // Woken by messages and activations; the bound lets a failure of another worker be seen.
         while !pace.durable.done() && !pace.failure.failed() {
+            beat.step(pace);
             worker.step_or_park(Some(Duration::from_millis(20)));
         }
     }
+    beat.ended(pace.failure.failed());
     if several && pace.failure.failed() {
         if let Some(error) = pace.failure.take() {
             tracing::error!("{error}");

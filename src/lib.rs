@@ -1,11 +1,13 @@
 //! PhysicNet: one Timely dataflow from live gridded sensors to verified forecasts.
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
-//! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`],
-//! [`inspect`], [`tail`], [`render`], [`demo`]).
+//! ([`config`], [`training`], [`simulate`], [`publish`]), looks at what comes out ([`evaluate`],
+//! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`telemetry`],
+//! [`dashboard`]).
 
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod dataflow;
 pub mod demo;
 pub mod engine;
@@ -15,4 +17,5 @@ pub mod publish;
 pub mod render;
 pub mod simulate;
 pub mod tail;
+pub mod telemetry;
 pub mod training;

@@ -91,7 +91,9 @@ pub(super) enum Command {
         files: Vec<PathBuf>,
     },
     /// Simulated sensors through the shipped model, with live skill: needs nothing
-    #[command(after_help = "Example:\n  physicnet demo --out out/demo")]
+    #[command(
+        after_help = "Examples:\n  physicnet demo --out out/demo\n  physicnet demo --dashboard   # to look at in a browser, until Ctrl-C"
+    )]
     Demo {
         /// Where forecasts and the picture go
         #[arg(long, default_value = "out/demo")]
@@ -102,6 +104,9 @@ pub(super) enum Command {
         /// Worker threads
         #[arg(long, default_value_t = 2)]
         workers: usize,
+        /// Serve a dashboard at this address, and run at a modest rate until Ctrl-C
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+        dashboard: Option<String>,
     },
 }
 

@@ -15,7 +15,9 @@ use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
+use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
+use crate::telemetry::{About, Telemetry};
 
 /// A job: sources, a model, sinks, and what happens between them.
 ///
@@ -50,6 +52,9 @@ pub struct Job {
     /// What is verified while the job runs; absent, nothing.
     #[serde(default)]
     pub scoring: Option<ScoringSection>,
+    /// Where the running job can be looked at; absent, nowhere.
+    #[serde(default)]
+    pub dashboard: Option<DashboardConfig>,
     /// Worker threads of each process.
     #[serde(default = "one")]
     pub workers: usize,
@@ -155,6 +160,9 @@ impl Job {
             "model: give either `checkpoint` (a file) or `untrained` (a model without weights, \
              e.g. {{history: 4, horizon: 12, expert: advection}})"
         );
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.address()?;
+        }
         if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
             ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
         }
@@ -200,6 +208,19 @@ impl Job {
         let sources = self.sources()?;
         let checkpoint = self.checkpoint(&kinds(&sources)?)?;
         self.assemble(sources, checkpoint)
+    }
+
+    /// Serves the dashboard of the job that `parts` make, if it is to have one.
+    ///
+    /// # Errors
+    /// When its address is not to be had.
+    pub fn serve(&self, parts: &mut Parts) -> Result<Option<Served>> {
+        let Some(dashboard) = &self.dashboard else { return Ok(None) };
+        let about = About::of(&self.name, parts, self.workers, self.process);
+        parts.telemetry = Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals);
+        let served = dashboard::serve(dashboard, &parts.telemetry)?;
+        tracing::info!("the dashboard is at http://{}", served.address());
+        Ok(Some(served))
     }
 
     /// Opens the sources.
@@ -277,6 +298,7 @@ impl Job {
             scoring,
             totals: Totals::default(),
             counts: Counts::default(),
+            telemetry: Telemetry::default(),
             catalogue,
         })
     }
@@ -396,6 +418,8 @@ mod tests {
             ("workers: 0", "workers"),
             ("process: 1", "process"),
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
+            ("dashboard: {listen: '0.0.0.0:8080'}", "dashboard.listen"),
+            ("dashboard: {listen: 8080 please}", "dashboard.listen"),
         ] {
             let job: Job = parse(&format!("{text}{bad}"), false).unwrap();
             let error = job.check().unwrap_err().to_string();
