@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, train};
-use crate::{demo, engine, inspect, publish, simulate, tail};
+use crate::{demo, engine, inspect, publish, simulate, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, Tail};
 
 /// Runs the command line of this process.
@@ -63,6 +63,10 @@ fn execute(command: Command) -> Result<()> {
             validate(file).with_context(|| file.display().to_string())?;
             say(&format!("{}: fits", file.display()))
         }),
+        Command::Top { url, token_file } => {
+            let client = top::Client::new(&url, token_file.as_deref())?;
+            top::top(&client, &mut std::io::stdout().lock())
+        }
         Command::Demo { out, forecasts, workers, dashboard } => {
             demo::demo(&out, forecasts, workers, dashboard, &interruptible()?)
         }

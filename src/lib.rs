@@ -3,7 +3,7 @@
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
 //! ([`config`], [`training`], [`simulate`], [`publish`]), looks at what comes out ([`evaluate`],
 //! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`telemetry`],
-//! [`dashboard`]).
+//! [`dashboard`], [`top`]).
 
 pub mod cli;
 pub mod config;
@@ -18,4 +18,5 @@ pub mod render;
 pub mod simulate;
 pub mod tail;
 pub mod telemetry;
+pub mod top;
 pub mod training;

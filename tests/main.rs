@@ -7,3 +7,4 @@ mod house;
 mod kafka;
 mod kafka_tools;
 mod streaming;
+mod watching;

@@ -30,8 +30,12 @@ pub const METRICS: [(&str, &str, &str); 29] = [
         "histogram",
         "From a frame read to its forecast made, within this process",
     ),
-    ("physicnet_epochs_in_flight", "gauge", "Epochs with frames that are not durable yet"),
-    ("physicnet_epochs_in_flight_limit", "gauge", "How many there may be"),
+    (
+        "physicnet_epochs_in_flight",
+        "gauge",
+        "How many epochs the newest frame is ahead of what is durable",
+    ),
+    ("physicnet_epochs_in_flight_limit", "gauge", "How many it may be"),
     ("physicnet_stage_records_total", "counter", "What came into a stage, by worker"),
     ("physicnet_stage_busy_seconds_total", "counter", "Time spent in a stage, by worker"),
     (

@@ -102,7 +102,7 @@ function showAnswers() {
     const percent = (share) => `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"}`;
     const others = Object.entries(skill.gain).filter(([name, g]) => name !== "persistence" && Number.isFinite(g));
     const beside = others.map(([name, g]) => `; ${percent(g)} than that of ${name}`).join("");
-    answer("better", gain > 0 ? "Yes" : "No", gain > 0 ? "good" : "bad",
+    answer("better", `${gain > 0 ? "Yes" : "No"}: ${Math.abs(100 * gain).toFixed(0)} % ${gain > 0 ? "less" : "more"} error`, gain > 0 ? "good" : "bad",
       `Its error is ${percent(gain)} than that of persistence${beside}.`);
   } else {
     answer("better", "Not known", "", state.job.scoring ? "No forecast has been verified yet." : "The job has no `scoring`.");
@@ -250,6 +250,7 @@ function drawFields() {
   $("lead-text").textContent = reference
     ? `${step > 0 ? "+" : step < 0 ? "−" : ""}${step ? time(way) : "now"}, ${clock(at)}` : "no frame yet";
   $("lead").setAttribute("aria-valuetext", $("lead-text").textContent);
+  $("forecast-title").dataset.reference = chosen?.reference ?? "";
   $("forecast-title").textContent = chosen
     ? `${named}: forecast of ${clock(reference)}${chosen.revision ? `, revision ${chosen.revision}` : ""}` +
       `${chosen.missing > 0 ? `, ${(100 * chosen.missing).toFixed(1)} % of its input missing` : ""}`
