@@ -17,6 +17,8 @@ const SENSORS: usize = 500;
 
 /// What is served: what everything else is held against.
 const OURS: &str = "physicnet";
+/// What it is held against.
+const BASELINES: [&str; 3] = ["persistence", "advection", "trend"];
 
 /// The scores of one channel, by product and lead.
 pub(super) struct Gain {
@@ -56,8 +58,8 @@ impl Gain {
         let products: BTreeMap<_, Value> =
             self.products.iter().map(|(name, leads)| (name, rmse(leads))).collect();
         let pairs: Vec<i64> = self.products.get(OURS).into_iter().flatten().map(|l| l.0).collect();
-        let others = self.products.keys().filter(|name| *name != OURS);
-        let gain: BTreeMap<_, _> = others.map(|name| (name, self.over(name))).collect();
+        let baselines = BASELINES.into_iter().filter(|name| self.products.contains_key(*name));
+        let gain: BTreeMap<_, _> = baselines.map(|name| (name, self.over(name))).collect();
         json!({"channel": self.channel, "variable": variable, "units": units, "pairs": pairs,
                "rmse": products, "gain": gain})
     }

@@ -70,7 +70,7 @@ def same_scores():
     with open(EVALUATION) as file:
         found = json.load(file)["variables"][0]["products"]
     live = state()["skill"][0]["rmse"]
-    assert set(found) == set(live), (found.keys(), live.keys())
+    assert set(live) <= set(found) and "persistence" in live, (found.keys(), live.keys())
     for product, leads in live.items():
         for lead, rmse in enumerate(leads):
             close(rmse, found[product]["leads"][lead]["rmse"], 1e-12)
@@ -104,7 +104,10 @@ def fields(page):
             """([x, y, columns]) => {
               const canvas = document.getElementById("forecast");
               const zoom = canvas.width / columns;
-              const data = canvas.getContext("2d").getImageData((x + 0.5) * zoom, (y + 0.5) * zoom, 1, 1).data;
+              const copy = new OffscreenCanvas(canvas.width, canvas.height);
+              const context = copy.getContext("2d", { willReadFrequently: true });
+              context.drawImage(canvas, 0, 0);
+              const { data } = context.getImageData((x + 0.5) * zoom, (y + 0.5) * zoom, 1, 1);
               return [...data];
             }""",
             [x, y, columns],

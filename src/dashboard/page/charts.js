@@ -44,7 +44,8 @@ export function skillChart(skill, narrow) {
   }
   svg += `<text class="dim" x="${(left + w - 110) / 2}" y="${h - 6}" text-anchor="middle">lead, in cadences</text>`;
   const ends = [];
-  for (const name of names) {
+  // Ours last, over the others.
+  for (const name of names.toReversed()) {
     const points = skill.rmse[name].map((value, i) => [i + 1, value]).filter(([, v]) => Number.isFinite(v));
     if (!points.length) continue;
     const line = LINES.includes(name) ? name : "other";
