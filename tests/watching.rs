@@ -130,6 +130,29 @@ fn what_a_job_says_of_itself_is_what_it_does() {
     assert_eq!(state["skill"][0]["pairs"], serde_json::json!([5 * (frames - 3), 5 * (frames - 4)]));
     assert_eq!(state["standings"]["forecasting"], 5);
 
+    // The picture at the top of src/dataflow.rs, as timely's log tells it.
+    let mut edges: Vec<String> = state["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edge| format!("{} {}", edge[0].as_str().unwrap(), edge[1].as_str().unwrap()))
+        .collect();
+    edges.sort();
+    let picture = [
+        "admission cropping",
+        "admission rejects",
+        "admission scoring",
+        "cropping encoding",
+        "encoding quantization",
+        "experts fusion",
+        "fusion scoring",
+        "fusion sinks",
+        "quantization windowing",
+        "sources admission",
+        "windowing experts",
+    ];
+    assert_eq!(edges, picture);
+
     // The live scores are those of an evaluation, to the bit.
     let report: Value = serde_json::from_slice(&std::fs::read(evaluated(at)).unwrap()).unwrap();
     for product in ["physicnet", "persistence", "advection"] {

@@ -10,6 +10,7 @@
 
 mod access;
 mod config;
+mod door;
 mod server;
 
 pub use access::{Access, MAX_TOKEN};

@@ -20,6 +20,7 @@ use physicnet_stream::SensorId;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::door::Door;
 use super::{Access, DashboardConfig};
 use crate::telemetry::{Choice, Telemetry};
 
@@ -80,7 +81,7 @@ pub fn serve(config: &DashboardConfig, telemetry: &Telemetry) -> Result<Served> 
     let run = move || {
         runtime.block_on(async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
+                Ok(listener) => Door::new(listener),
                 Err(error) => return tracing::error!("the dashboard: {error}"),
             };
             let app = router(access, telemetry.clone());

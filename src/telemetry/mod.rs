@@ -32,3 +32,6 @@ pub use metrics::METRICS;
 pub use sensors::{SensorState, Sensors};
 pub use shown::Choice;
 pub use skill::{Skill, skill};
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,9 @@ const FRESH: u64 = 1_000;
 /// How many frames of a sensor may be under way before their latency is no longer known.
 const UNDER_WAY: usize = 64;
 
+/// What happens on the stream of frames: frames under their epochs, or a frontier that advances.
+type Happens<'a, 'b, 'c> = Result<(&'a Stamp<u64>, &'b Vec<Frame>), &'c [u64]>;
+
 /// A worker's own way to the sensors that it meets.
 struct Known {
     job: Arc<Job>,
@@ -48,9 +51,7 @@ impl Known {
 
 impl Telemetry {
     /// Frames as the sources read them.
-    pub(crate) fn frames(
-        &self,
-    ) -> impl FnMut(Result<(&Stamp<u64>, &Vec<Frame>), &[u64]>) + 'static {
+    pub(crate) fn frames(&self) -> impl FnMut(Happens<'_, '_, '_>) + 'static {
         let mut known = self.0.as_ref().map(Known::new);
         move |event| {
             let (Some(known), Ok((stamp, frames))) = (&mut known, event) else { return };
