@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, calibrate, train};
-use crate::{demo, engine, inspect, publish, simulate, tail};
+use crate::{demo, engine, inspect, publish, simulate, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, Tail};
 
 /// Runs the command line of this process.
@@ -67,8 +67,12 @@ fn execute(command: Command) -> Result<()> {
             validate(file).with_context(|| file.display().to_string())?;
             say(&format!("{}: fits", file.display()))
         }),
-        Command::Demo { out, forecasts, workers } => {
-            demo::demo(&out, forecasts, workers, &interruptible()?)
+        Command::Top { url, token_file } => {
+            let client = top::Client::new(&url, token_file.as_deref())?;
+            top::top(&client, &mut std::io::stdout().lock())
+        }
+        Command::Demo { out, forecasts, workers, dashboard } => {
+            demo::demo(&out, forecasts, workers, dashboard, &interruptible()?)
         }
     }
 }
@@ -81,7 +85,8 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     if !hosts.is_empty() {
         job.hosts = hosts;
     }
-    let parts = job.open()?;
+    let mut parts = job.open()?;
+    let _served = job.serve(&mut parts)?;
     let (counts, health) = (parts.counts.clone(), parts.health.clone());
     tracing::info!(
         sensors = parts.catalogue.known().len(),

@@ -41,35 +41,40 @@ pub fn forecast<'scope>(
     pace: &Pace,
 ) {
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
-    let counts = parts.counts.clone();
+    let (counts, watch) = (parts.counts.clone(), &parts.telemetry);
 
     let sources = parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
-    let frames = scope.concatenate(sources.collect::<Vec<_>>()).inspect(counts.frame());
+    let frames = scope.concatenate(sources.collect::<Vec<_>>());
+    let frames = frames.inspect_core(watch.frames()).inspect(counts.frame());
 
     let memory = Memory { history, pending: parts.pending() };
     let Judged { admitted, rejected, marks } =
         frames.admit(&parts.admission, &parts.catalogue, memory);
-    let (observed, late) = (admitted.clone().inspect(counts.admitted()), rejected.clone());
+    let (observed, late) =
+        (admitted.clone().inspect(counts.admitted()).inspect(watch.admitted()), rejected.clone());
     // What was rejected before a restart is not again. An exact repeat says nothing new: it is
     // counted, not kept.
     let rejected = rejected
         .filter(|reject| !reject.frame.replay)
         .inspect(counts.reject())
         .inspect(parts.health.reject())
-        .filter(|reject| reject.reason != Reason::Duplicate);
+        .filter(|reject| reject.reason != Reason::Duplicate)
+        .inspect(watch.rejects());
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
-    let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure));
+    let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure))
+        .inspect(watch.coded());
     let drift = coded.clone().drift(&net, &parts.drift, failure);
     let drift = drift.inspect(parts.health.drift(parts.drift.alarm));
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some()));
-    let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure));
+    let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure))
+        .inspect(watch.consulted());
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
         .inspect(counts.forecast());
     let made = forecasts.clone();
     // What is durable since before a restart is made again for its verification alone.
-    let forecasts = forecasts.filter(|forecast| !forecast.replay);
+    let forecasts = forecasts.filter(|forecast| !forecast.replay).inspect(watch.forecasts());
 
     // Watching ends with the rest: the last frames' drift is known when the job is done.
     let mut durable = vec![drift.flat_map(|_| None)];

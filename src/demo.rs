@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use physicnet_connectors::synthetic::{Recording, SyntheticSource};
+use physicnet_connectors::synthetic::{Field, Recording, SyntheticSource};
 use physicnet_connectors::zarr::ZarrSink;
 use physicnet_connectors::{Sink, SinkConfig, SourceConfig};
 use physicnet_operators::model::Checkpoint;
@@ -15,6 +15,7 @@ use physicnet_operators::scoring::{Metrics, Span};
 use physicnet_stream::{Forecast, Stop};
 
 use crate::config::{Job, parse};
+use crate::dashboard::{DashboardConfig, Served};
 use crate::engine;
 use crate::evaluate::Report;
 use crate::render::{Panel, Row, Shade, draw};
@@ -27,14 +28,25 @@ const CHECKPOINT: &[u8] = include_bytes!("../configs/demo/checkpoint.safetensors
 const REDRAW: Duration = Duration::from_millis(500);
 /// Who takes part.
 const MODELS: [&str; 3] = ["physicnet", "advection", "persistence"];
+/// The drag at which a flow that never ends stays as fast as those of the training data.
+const STEADY: f64 = 0.03;
+/// Frames a second of each sensor, for people to look at.
+const MODEST: f64 = 2.0;
 /// Leads in the picture.
 const SHOWN: usize = 5;
 
-/// Streams the demo's sensors until each has had `forecasts` forecasts verified at every lead.
+/// Streams the demo's sensors until each has had `forecasts` forecasts verified at every lead; with
+/// a `dashboard` at some address, at a modest rate until `stop` is asked.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<()> {
+pub fn demo(
+    out: &Path,
+    forecasts: u64,
+    workers: usize,
+    dashboard: Option<String>,
+    stop: &Stop,
+) -> Result<()> {
     let mut job: Job = parse(JOB, false).context("the demo's job")?;
     let checkpoint = Checkpoint::from_bytes(CHECKPOINT, "the demo's checkpoint")?;
     let (history, horizon) = (checkpoint.config.history, checkpoint.config.horizon);
@@ -43,6 +55,13 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
     };
     let forecasts = forecasts.max(1);
     source.frames = Some(history as u64 - 1 + forecasts + horizon as u64);
+    if let Some(listen) = dashboard {
+        (source.frames, source.rate) = (None, Some(MODEST));
+        if let Field::NavierStokes(flow) = &mut source.field {
+            flow.drag = STEADY;
+        }
+        job.dashboard = Some(DashboardConfig { listen, ..DashboardConfig::default() });
+    }
     let source = source.clone();
     job.workers = workers;
     job.scoring.get_or_insert_default();
@@ -57,6 +76,7 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
     job.sinks = vec![SinkConfig::Zarr(ZarrSink::new(stores.to_string_lossy()))];
 
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
+    let served = job.serve(&mut parts)?;
     let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
     // A warning would be drawn across the table: how far the flows drifted is said below it.
     parts.drift.alarm = 1.0;
@@ -89,6 +109,8 @@ pub fn demo(out: &Path, forecasts: u64, workers: usize, stop: &Stop) -> Result<(
              {rate:.1} forecasts/s{}",
             if ended { "" } else { "  (Ctrl-C ends it)" }
         );
+        let at = served.as_ref().filter(|_| !ended).map(Served::address);
+        let head = at.map_or(head.clone(), |at| format!("look at http://{at}\n{head}"));
         (head, report)
     };
     while !engine.is_finished() {

@@ -27,6 +27,7 @@ use timely::{CommunicationConfig, Config, WorkerConfig};
 use crate::dataflow;
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::telemetry::Telemetry;
 
 /// How many workers there are and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct Parts {
     pub drift: DriftConfig,
     /// How each sensor is.
     pub health: Health,
+    /// Who watches, if anyone does.
+    pub telemetry: Telemetry,
 }
 
 impl Parts {
@@ -194,15 +197,19 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
     } else {
         (None, parts.resume.clone())
     };
+    let beat = parts.telemetry.worker(worker);
     if let Ok(net) = net {
         worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
             dataflow::forecast(scope, parts, Rc::new(net), &resume, claim, pace);
         });
+        beat.built();
         // Woken by messages and activations; the bound lets a failure of another worker be seen.
         while !pace.durable.done() && !pace.failure.failed() {
+            beat.step(pace);
             worker.step_or_park(Some(Duration::from_millis(20)));
         }
     }
+    beat.ended(pace.failure.failed());
     if several && pace.failure.failed() {
         if let Some(error) = pace.failure.take() {
             tracing::error!("{error}");

@@ -1,11 +1,13 @@
 //! PhysicNet: one Timely dataflow from live gridded sensors to verified forecasts.
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
-//! ([`config`], [`training`], [`simulate`], [`publish`]) or looks at what comes out ([`evaluate`],
-//! [`scores`], [`health`], [`inspect`], [`tail`], [`render`], [`demo`]).
+//! ([`config`], [`training`], [`simulate`], [`publish`]), looks at what comes out ([`evaluate`],
+//! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`scores`], [`health`],
+//! [`telemetry`], [`dashboard`], [`top`]).
 
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod dataflow;
 pub mod demo;
 pub mod engine;
@@ -17,4 +19,6 @@ pub mod render;
 pub mod scores;
 pub mod simulate;
 pub mod tail;
+pub mod telemetry;
+pub mod top;
 pub mod training;

@@ -9,3 +9,4 @@ mod kafka;
 mod kafka_tools;
 mod revisions;
 mod streaming;
+mod watching;

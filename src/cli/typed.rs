@@ -102,8 +102,23 @@ pub(super) enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Watch a running job in the terminal, by its dashboard
+    #[command(after_help = "Examples:\n  physicnet top\n  \
+        physicnet top --url http://10.0.0.7:8080 --token-file token\n  physicnet top | head\n\n\
+        q quits. The job needs `dashboard: {}` in its file. Where the output is not a terminal, \
+        it is shown once.")]
+    Top {
+        /// Where the dashboard is
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        url: String,
+        /// The job's `dashboard.token_file`, or a copy of it
+        #[arg(long)]
+        token_file: Option<PathBuf>,
+    },
     /// Simulated sensors through the shipped model, with live skill: needs nothing
-    #[command(after_help = "Example:\n  physicnet demo --out out/demo")]
+    #[command(
+        after_help = "Examples:\n  physicnet demo --out out/demo\n  physicnet demo --dashboard   # to look at in a browser, until Ctrl-C"
+    )]
     Demo {
         /// Where forecasts and the picture go
         #[arg(long, default_value = "out/demo")]
@@ -114,6 +129,9 @@ pub(super) enum Command {
         /// Worker threads
         #[arg(long, default_value_t = 2)]
         workers: usize,
+        /// Serve a dashboard at this address, and run at a modest rate until Ctrl-C
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+        dashboard: Option<String>,
     },
 }
 

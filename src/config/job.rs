@@ -16,9 +16,11 @@ use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
 use super::DriftSection;
+use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::telemetry::{About, Telemetry};
 
 /// A job: sources, a model, sinks, and what happens between them.
 ///
@@ -56,6 +58,9 @@ pub struct Job {
     /// When a sensor no longer shows what the model was trained on.
     #[serde(default)]
     pub drift: DriftSection,
+    /// Where the running job can be looked at; absent, nowhere.
+    #[serde(default)]
+    pub dashboard: Option<DashboardConfig>,
     /// Worker threads of each process.
     #[serde(default = "one")]
     pub workers: usize,
@@ -183,6 +188,9 @@ impl Job {
             );
         }
         self.drift.check()?;
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.address()?;
+        }
         if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
             ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
         }
@@ -228,6 +236,19 @@ impl Job {
         let sources = self.sources()?;
         let checkpoint = self.checkpoint(&kinds(&sources)?)?;
         self.assemble(sources, checkpoint)
+    }
+
+    /// Serves the dashboard of the job that `parts` make, if it is to have one.
+    ///
+    /// # Errors
+    /// When its address is not to be had.
+    pub fn serve(&self, parts: &mut Parts) -> Result<Option<Served>> {
+        let Some(dashboard) = &self.dashboard else { return Ok(None) };
+        let about = About::of(&self.name, parts, self.workers, self.process);
+        parts.telemetry = Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals);
+        let served = dashboard::serve(dashboard, &parts.telemetry)?;
+        tracing::info!("the dashboard is at http://{}", served.address());
+        Ok(Some(served))
     }
 
     /// Opens the sources.
@@ -314,6 +335,7 @@ impl Job {
             totals,
             scores,
             counts: Counts::default(),
+            telemetry: Telemetry::default(),
             catalogue,
         })
     }
@@ -435,6 +457,8 @@ mod tests {
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
             ("drift: {alarm: 1.5}", "drift.alarm"),
             ("drift: {window: 0}", "drift.window"),
+            ("dashboard: {listen: '0.0.0.0:8080'}", "dashboard.listen"),
+            ("dashboard: {listen: 8080 please}", "dashboard.listen"),
         ] {
             let job: Job = parse(&format!("{text}{bad}"), false).unwrap();
             let error = job.check().unwrap_err().to_string();

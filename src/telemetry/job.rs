@@ -1,0 +1,140 @@
+//! The handle that taps, the dashboard and whoever has something to tell share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use physicnet_operators::scoring::Totals;
+use physicnet_stream::{Catalogue, SensorId};
+use timely::worker::Worker;
+
+use super::events::{Events, now};
+use super::health::{Beat, Health};
+use super::histogram::Histogram;
+use super::rates::Rates;
+use super::rooms::Rooms;
+use super::sensors::{SensorState, Sensors};
+use super::view::Views;
+use crate::engine::{Counts, Parts};
+
+/// Bounds of the seconds from a frame's arrival to its forecast.
+const LATENCY: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+
+/// What a job is, for those who look at it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// The hash of its checkpoint.
+    pub model: String,
+    /// Name and unit of each channel.
+    pub variables: Vec<(String, String)>,
+    /// Frames in a window.
+    pub history: usize,
+    /// Leads of a forecast.
+    pub horizon: usize,
+    /// Entries of the codebook.
+    pub codes: usize,
+    /// Workers of this process.
+    pub workers: usize,
+    /// Which of the processes this is.
+    pub process: usize,
+    /// How many epochs may be open at once.
+    pub in_flight: u64,
+    /// Whether forecasts are verified.
+    pub scoring: bool,
+}
+
+/// Everything that is known of a running job.
+pub(super) struct Job {
+    pub(super) about: About,
+    pub(super) begun: Instant,
+    pub(super) started: u64,
+    pub(super) counts: Counts,
+    pub(super) totals: Totals,
+    pub(super) events: Events,
+    pub(super) sensors: Sensors,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) health: Health,
+    pub(super) latency: Histogram,
+    pub(super) revisions: AtomicU64,
+    pub(super) views: Views,
+    pub(super) rates: Rates,
+}
+
+/// What a job says of itself while it runs; clones share it. By default nobody listens, and
+/// all that is said is lost at once.
+#[derive(Clone, Default)]
+pub struct Telemetry(pub(super) Option<Arc<Job>>);
+
+impl Telemetry {
+    /// Listens to the job that `parts` make.
+    pub fn listen(about: About, catalogue: &Catalogue, counts: &Counts, totals: &Totals) -> Self {
+        Self(Some(Arc::new(Job {
+            views: Views::new(about.horizon, about.history),
+            about,
+            begun: Instant::now(),
+            started: now(),
+            counts: counts.clone(),
+            totals: totals.clone(),
+            events: Events::default(),
+            sensors: Sensors::new(catalogue.clone()),
+            rooms: Arc::default(),
+            health: Health::default(),
+            latency: Histogram::new(&LATENCY),
+            revisions: AtomicU64::new(0),
+            rates: Rates::default(),
+        })))
+    }
+
+    /// Feels the pulse of this worker, and reads timely's log of what it builds next.
+    pub fn worker(&self, worker: &Worker) -> Beat {
+        if let Some(job) = &self.0 {
+            job.rooms.listen(worker);
+        }
+        Beat::new(self.0.as_ref())
+    }
+
+    /// Where to tell what happened; with nobody listening, into the void.
+    pub fn events(&self) -> Events {
+        self.0.as_ref().map(|job| job.events.clone()).unwrap_or_default()
+    }
+
+    /// What is known of a sensor, to read or to add to.
+    pub fn sensor(&self, id: &SensorId) -> Option<Arc<SensorState>> {
+        self.0.as_ref()?.sensors.get(id)
+    }
+
+    /// What keeps the job from being alive.
+    pub fn dead(&self) -> Vec<String> {
+        self.0.as_ref().map(|job| job.health.dead()).unwrap_or_default()
+    }
+
+    /// What keeps the job from being of use now.
+    pub fn unready(&self) -> Vec<String> {
+        let Some(job) = &self.0 else { return Vec::new() };
+        let mut why = job.health.dead();
+        why.extend(job.health.unready(job.about.workers));
+        why
+    }
+}
+
+impl About {
+    /// What these parts, run by so many `workers` as process `process`, are.
+    pub fn of(name: &str, parts: &Parts, workers: usize, process: usize) -> Self {
+        let config = &parts.checkpoint.config;
+        let variables = config.variables.iter();
+        Self {
+            name: name.to_owned(),
+            model: parts.checkpoint.id.to_string(),
+            variables: variables.map(|v| (v.name.clone(), v.units.clone())).collect(),
+            history: config.history,
+            horizon: config.horizon,
+            codes: config.codes,
+            workers,
+            process,
+            in_flight: parts.in_flight,
+            scoring: parts.scoring.is_some(),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The job in Prometheus' text format: base units, `_total` for what only grows.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::events::Kind;
+use super::histogram::Tally;
+use super::job::{Job, Telemetry};
+use super::skill::skill;
+
+/// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
+pub const METRICS: [(&str, &str, &str); 29] = [
+    (
+        "physicnet_build_info",
+        "gauge",
+        "1; the version of the program, the job and the model as labels",
+    ),
+    ("physicnet_start_timestamp_seconds", "gauge", "When the job began, seconds since 1970"),
+    ("physicnet_ready", "gauge", "1 if /readyz says so, else 0"),
+    ("physicnet_workers", "gauge", "Worker threads of this process"),
+    ("physicnet_frames_consumed_total", "counter", "Frames read by the sources"),
+    ("physicnet_frames_admitted_total", "counter", "Frames admitted to windows"),
+    ("physicnet_frames_filled_total", "counter", "Frames made up for gaps"),
+    ("physicnet_frames_rejected_total", "counter", "Frames not used, by reason"),
+    ("physicnet_forecasts_total", "counter", "Forecasts made"),
+    ("physicnet_forecast_revisions_total", "counter", "Of those, forecasts issued again"),
+    (
+        "physicnet_forecast_latency_seconds",
+        "histogram",
+        "From a frame read to its forecast made, within this process",
+    ),
+    (
+        "physicnet_epochs_in_flight",
+        "gauge",
+        "How many epochs the newest frame is ahead of what is durable",
+    ),
+    ("physicnet_epochs_in_flight_limit", "gauge", "How many it may be"),
+    ("physicnet_stage_records_total", "counter", "What came into a stage, by worker"),
+    ("physicnet_stage_busy_seconds_total", "counter", "Time spent in a stage, by worker"),
+    (
+        "physicnet_stage_duration_seconds",
+        "histogram",
+        "Time a stage takes for what has arrived at once",
+    ),
+    ("physicnet_stage_batch_records", "histogram", "How much has arrived at once"),
+    ("physicnet_sensor_frames_total", "counter", "Frames of a sensor read"),
+    ("physicnet_sensor_rejected_total", "counter", "Frames of a sensor not used"),
+    (
+        "physicnet_last_frame_timestamp_seconds",
+        "gauge",
+        "When the newest frame of a sensor was read",
+    ),
+    (
+        "physicnet_last_valid_timestamp_seconds",
+        "gauge",
+        "The valid time of the newest frame of a sensor",
+    ),
+    (
+        "physicnet_last_forecast_timestamp_seconds",
+        "gauge",
+        "When the newest forecast of a sensor was made",
+    ),
+    (
+        "physicnet_code_drift",
+        "gauge",
+        "How far the codes of a sensor have moved from those of the training data, 0 to 1",
+    ),
+    (
+        "physicnet_forecast_rmse",
+        "gauge",
+        "Root mean squared error by variable, product and lead, in the variable's units",
+    ),
+    ("physicnet_forecast_pairs", "gauge", "Pairs of forecast and observation that this comes from"),
+    ("physicnet_events_total", "counter", "What was told to those who watch, by kind"),
+    (
+        "physicnet_samples_dropped_total",
+        "counter",
+        "Fields not kept for those who watch, so as not to wait",
+    ),
+    ("process_resident_memory_bytes", "gauge", "Memory of the process"),
+    ("process_cpu_seconds_total", "counter", "Processor time of the process"),
+];
+
+impl Telemetry {
+    /// All metrics, as Prometheus scrapes them.
+    pub fn metrics(&self) -> String {
+        let Some(job) = &self.0 else { return String::new() };
+        let mut text = String::new();
+        for (name, kind, help) in METRICS {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            let mut page = Page { text: &mut text, name };
+            samples(job, name, self.unready().is_empty(), &mut page);
+        }
+        text
+    }
+}
+
+/// The samples of one metric.
+fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
+    let (about, counts) = (&job.about, &job.counts);
+    match name {
+        "physicnet_build_info" => {
+            let labels = [
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("job", &about.name),
+                ("model", &about.model),
+            ];
+            page.sample(&labels, 1.0);
+        }
+        "physicnet_start_timestamp_seconds" => page.sample(&[], job.started as f64 / 1e3),
+        "physicnet_ready" => page.sample(&[], f64::from(u8::from(ready))),
+        "physicnet_workers" => page.sample(&[], about.workers as f64),
+        "physicnet_frames_consumed_total" => page.sample(&[], counts.frames() as f64),
+        "physicnet_frames_admitted_total" => page.sample(&[], counts.admitted_frames() as f64),
+        "physicnet_frames_filled_total" => page.sample(&[], counts.filled() as f64),
+        "physicnet_frames_rejected_total" => {
+            for (reason, count) in counts.rejects() {
+                page.sample(&[("reason", reason)], count as f64);
+            }
+        }
+        "physicnet_forecasts_total" => page.sample(&[], counts.forecasts() as f64),
+        "physicnet_forecast_revisions_total" => {
+            page.sample(&[], job.revisions.load(Relaxed) as f64);
+        }
+        "physicnet_forecast_latency_seconds" => page.histogram(&[], &job.latency.read()),
+        "physicnet_epochs_in_flight" => page.sample(&[], job.health.in_flight() as f64),
+        "physicnet_epochs_in_flight_limit" => page.sample(&[], about.in_flight as f64),
+        "physicnet_samples_dropped_total" => {
+            page.sample(&[], job.views.dropped.load(Relaxed) as f64);
+        }
+        "physicnet_events_total" => {
+            for kind in Kind::ALL {
+                page.sample(&[("kind", kind.label())], job.events.count(kind) as f64);
+            }
+        }
+        _ if name.starts_with("physicnet_stage_") => stages(job, name, page),
+        _ if name.starts_with("physicnet_forecast_") => scores(job, name, page),
+        _ if name.starts_with("process_") => process(name, page),
+        _ => sensors(job, name, page),
+    }
+}
+
+fn stages(job: &Job, name: &str, page: &mut Page<'_>) {
+    let mut all = BTreeMap::<String, Tally>::new();
+    for ((worker, stage), done) in job.rooms.read() {
+        let worker = worker.to_string();
+        let labels = [("stage", stage.as_str()), ("worker", worker.as_str())];
+        match name {
+            "physicnet_stage_records_total" => page.sample(&labels, done.records as f64),
+            "physicnet_stage_busy_seconds_total" => page.sample(&labels, done.busy),
+            "physicnet_stage_duration_seconds" => {
+                all.entry(stage).or_default().add(&done.seconds);
+            }
+            _ => all.entry(stage).or_default().add(&done.batch),
+        }
+    }
+    for (stage, tally) in all {
+        page.histogram(&[("stage", &stage)], &tally);
+    }
+}
+
+fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
+    for (id, state) in job.sensors.all() {
+        let labels = [("sensor", id.as_str())];
+        let at = |at: u64| (at > 0).then_some(at as f64 / 1e3);
+        let (frames, forecast_at) = (state.frames.load(Relaxed), state.forecast_at.load(Relaxed));
+        let valid_time = state.valid_time.load(Relaxed) as f64 / 1e9;
+        let value = match name {
+            "physicnet_sensor_frames_total" => Some(frames as f64),
+            "physicnet_sensor_rejected_total" => Some(state.rejected.load(Relaxed) as f64),
+            "physicnet_last_frame_timestamp_seconds" => at(state.frame_at.load(Relaxed)),
+            "physicnet_last_valid_timestamp_seconds" => (frames > 0).then_some(valid_time),
+            "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
+            _ => state.drift(),
+        };
+        if let Some(value) = value {
+            page.sample(&labels, value);
+        }
+    }
+}
+
+fn scores(job: &Job, name: &str, page: &mut Page<'_>) {
+    for score in skill(&job.totals, None) {
+        let variable = job.about.variables.get(score.channel);
+        let variable = variable.map_or_else(|| score.channel.to_string(), |v| v.0.clone());
+        let lead = score.lead.to_string();
+        let labels = [("variable", &*variable), ("product", &*score.product), ("lead", &*lead)];
+        let rmse = name == "physicnet_forecast_rmse";
+        page.sample(&labels, if rmse { score.rmse } else { score.pairs as f64 });
+    }
+}
+
+/// Linux tells these of every process; elsewhere they are absent.
+fn process(name: &str, page: &mut Page<'_>) {
+    let value = if name == "process_resident_memory_bytes" {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kibibytes = line.trim().strip_suffix("kB").and_then(|kb| kb.trim().parse::<f64>().ok());
+        kibibytes.map(|kibibytes| kibibytes * 1024.0)
+    } else {
+        // Fields 14 and 15, in hundredths of a second; the second is a name that may hold blanks.
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11));
+        let ticks = fields.map(|fields| fields.take(2).filter_map(|f| f.parse::<f64>().ok()));
+        ticks.map(|ticks| ticks.sum::<f64>() / 100.0)
+    };
+    if let Some(value) = value {
+        page.sample(&[], value);
+    }
+}
+
+/// Where the samples of a metric are written.
+struct Page<'a> {
+    text: &'a mut String,
+    name: &'a str,
+}
+
+impl Page<'_> {
+    fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.line("", labels, value);
+    }
+
+    fn histogram(&mut self, labels: &[(&str, &str)], tally: &Tally) {
+        let mut so_far = 0;
+        let bounds = tally.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(&tally.counts) {
+            so_far += count;
+            let labels = [labels, &[("le", &*bound)]].concat();
+            self.line("_bucket", &labels, so_far as f64);
+        }
+        self.line("_sum", labels, tally.sum);
+        self.line("_count", labels, so_far as f64);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        let escape =
+            |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.text, "{}{suffix}{labels} {value}", self.name);
+    }
+}

@@ -1,0 +1,170 @@
+//! What is known of each sensor: counters that its taps, and whoever knows more, add to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use physicnet_stream::{Catalogue, Sensor, SensorId, Time};
+
+use super::events::now;
+
+/// How many sensors are told apart.
+const MOST: usize = 10_000;
+/// No sensor is called silent before so many milliseconds.
+const SOON: u64 = 10_000;
+/// After how many of its own intervals a sensor is called silent.
+const INTERVALS: u64 = 5;
+/// The side of the small picture of its newest frame.
+pub(super) const THUMB: usize = 16;
+
+/// One sensor, as far as it is known. Times are milliseconds since 1970, and 0 for never.
+#[derive(Default)]
+pub struct SensorState {
+    /// Frames that the sources read.
+    pub frames: AtomicU64,
+    /// Frames made up for gaps.
+    pub missing: AtomicU64,
+    /// Frames that were not used, for whatever reason.
+    pub rejected: AtomicU64,
+    /// Of those, frames older than the newest.
+    pub late: AtomicU64,
+    /// Forecasts made.
+    pub forecasts: AtomicU64,
+    /// Of those, forecasts issued again.
+    pub revisions: AtomicU64,
+    /// When its newest frame was read.
+    pub frame_at: AtomicU64,
+    /// When its newest forecast was made.
+    pub forecast_at: AtomicU64,
+    /// The valid time of its newest frame, and whether there is one is told by `frames`.
+    pub valid_time: AtomicI64,
+    /// How long it takes from a frame to the next, running mean in milliseconds.
+    interval: AtomicU64,
+    /// How far its codes have moved from those of the training data, as the bits of a number; 0
+    /// while nobody says.
+    drift: AtomicU64,
+    /// When the frames that are under way were read.
+    pub(super) arrivals: Mutex<VecDeque<(Time, Instant)>>,
+    /// Its newest frame in little.
+    pub(super) thumb: Mutex<Option<Thumb>>,
+}
+
+/// A frame in little: from 0 for the least value to 254 for the largest, 255 for missing.
+#[derive(Clone)]
+pub(super) struct Thumb {
+    pub(super) pixels: [u8; THUMB * THUMB],
+    pub(super) made: u64,
+    /// How much of it the field fills.
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+/// How a sensor does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Standing {
+    /// No frame has come yet.
+    Waiting,
+    /// Frames come, and do not fill a window yet.
+    Filling,
+    /// Forecasts go out.
+    Forecasting,
+    /// No frame has come for much longer than usual.
+    Silent,
+}
+
+impl SensorState {
+    /// A frame was read.
+    pub(super) fn frame(&self, valid_time: Time) {
+        let now = now();
+        let before = self.frame_at.swap(now, Relaxed);
+        if before > 0 {
+            let (mean, last) = (self.interval.load(Relaxed), now.saturating_sub(before));
+            self.interval.store(if mean == 0 { last } else { (7 * mean + last) / 8 }, Relaxed);
+        }
+        self.frames.fetch_add(1, Relaxed);
+        self.valid_time.fetch_max(valid_time, Relaxed);
+    }
+
+    /// How far its codes have moved from those of the training data, if anybody said.
+    pub fn drift(&self) -> Option<f64> {
+        match self.drift.load(Relaxed) {
+            0 => None,
+            bits => Some(f64::from_bits(bits)),
+        }
+    }
+
+    /// Says how far its codes have moved from those of the training data.
+    pub fn set_drift(&self, drift: f64) {
+        self.drift.store(drift.max(f64::MIN_POSITIVE).to_bits(), Relaxed);
+    }
+
+    /// How it does at `now`, given its cadence.
+    pub(super) fn standing(&self, now: u64, sensor: &Sensor) -> Standing {
+        let frame_at = self.frame_at.load(Relaxed);
+        if frame_at == 0 {
+            return Standing::Waiting;
+        }
+        if now.saturating_sub(frame_at) > self.patience(now, sensor) {
+            return Standing::Silent;
+        }
+        let filling = self.forecasts.load(Relaxed) == 0;
+        if filling { Standing::Filling } else { Standing::Forecasting }
+    }
+
+    /// How long it may say nothing, in milliseconds. What is measured now comes at its cadence,
+    /// though it may have been caught up with in a moment; anything else at its own pace.
+    fn patience(&self, now: u64, sensor: &Sensor) -> u64 {
+        let cadence = sensor.cadence.nanoseconds().unsigned_abs() / 1_000_000;
+        let newest = self.valid_time.load(Relaxed) / 1_000_000;
+        let live = newest.abs_diff(now as i64) < 20 * cadence;
+        let interval = if live { cadence } else { self.interval.load(Relaxed) };
+        (INTERVALS * interval).max(SOON)
+    }
+}
+
+/// The sensors of a job; those that a catalogue knows by name are there from the start.
+pub struct Sensors {
+    catalogue: Catalogue,
+    states: RwLock<BTreeMap<SensorId, Arc<SensorState>>>,
+}
+
+impl Sensors {
+    pub(super) fn new(catalogue: Catalogue) -> Self {
+        let known = catalogue.known().take(MOST);
+        let states = known.map(|sensor| (sensor.id.clone(), Arc::default())).collect();
+        Self { catalogue, states: RwLock::new(states) }
+    }
+
+    /// The sensor of this name, if it is the job's and there is room for it.
+    pub fn get(&self, id: &SensorId) -> Option<Arc<SensorState>> {
+        let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = states.get(id) {
+            return Some(Arc::clone(state));
+        }
+        drop(states);
+        self.catalogue.get(id)?;
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        if states.len() >= MOST {
+            return None;
+        }
+        Some(Arc::clone(states.entry(id.clone()).or_default()))
+    }
+
+    /// Whether there is a sensor of this name, known or met.
+    pub(super) fn has(&self, id: &SensorId) -> bool {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// What the catalogue says of it.
+    pub(super) fn about(&self, id: &SensorId) -> Option<Arc<Sensor>> {
+        self.catalogue.get(id)
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<(SensorId, Arc<SensorState>)> {
+        let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
+        states.iter().map(|(id, state)| (id.clone(), Arc::clone(state))).collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! The scores of the job so far: the one place that reads scoring's totals.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use differential_dataflow::difference::Semigroup;
+use physicnet_operators::scoring::{Scores, Span, Sums, Totals};
+use physicnet_stream::SensorId;
+
+/// How good one product is for one channel at one lead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Skill {
+    /// `physicnet`, `persistence`, `advection`, ...
+    pub product: Arc<str>,
+    /// The channel, counted from 0.
+    pub channel: usize,
+    /// The lead, counted from 1.
+    pub lead: usize,
+    /// How many pairs of fields it comes from.
+    pub pairs: i64,
+    /// The root of the mean squared error, in the units of the channel.
+    pub rmse: f64,
+    /// The mean error, forecast minus observation.
+    pub bias: f64,
+}
+
+/// The scores of `sensor`, or pooled over all of them: by channel, product and lead.
+pub fn skill(totals: &Totals, sensor: Option<&SensorId>) -> Vec<Skill> {
+    let mut pooled = BTreeMap::<_, Sums>::new();
+    let totals = totals.over(Span::All);
+    for (key, sums) in totals.iter().filter(|(key, _)| sensor.is_none_or(|id| *id == key.sensor)) {
+        let at = (key.channel, Arc::clone(&key.product), key.lead);
+        pooled.entry(at).or_default().plus_equals(sums);
+    }
+    let score = |((channel, product, lead), sums): ((u32, Arc<str>, u32), Sums)| {
+        let Scores { pairs, rmse, bias, .. } = Scores::from(&sums);
+        Skill { product, channel: channel as usize, lead: lead as usize, pairs, rmse, bias }
+    };
+    pooled.into_iter().map(score).collect()
+}

@@ -1,0 +1,228 @@
+//! What the dataflow shows of itself as it runs, stream by stream.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use physicnet_operators::admission::Admitted;
+use physicnet_operators::experts::Consulted;
+use physicnet_operators::quantization::Coded;
+use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId};
+use timely::progress::Stamp;
+
+use super::events::{Kind, now};
+use super::job::{Job, Telemetry};
+use super::sensors::{SensorState, THUMB, Thumb};
+use super::view::{Codes, Field, Made, SIDE};
+
+/// Arrows along the longer side of a field.
+const ARROWS: usize = 16;
+/// A small picture is made anew after so many milliseconds.
+const FRESH: u64 = 1_000;
+/// How many frames of a sensor may be under way before their latency is no longer known.
+const UNDER_WAY: usize = 64;
+
+/// What happens on the stream of frames: frames under their epochs, or a frontier that advances.
+type Happens<'a, 'b, 'c> = Result<(&'a Stamp<u64>, &'b Vec<Frame>), &'c [u64]>;
+
+/// A worker's own way to the sensors that it meets.
+struct Known {
+    job: Arc<Job>,
+    states: HashMap<SensorId, Option<Arc<SensorState>>>,
+}
+
+impl Known {
+    fn new(job: &Arc<Job>) -> Self {
+        Self { job: Arc::clone(job), states: HashMap::new() }
+    }
+
+    fn get(&mut self, id: &SensorId) -> Option<&SensorState> {
+        if !self.states.contains_key(id) {
+            let state = self.job.sensors.get(id);
+            if state.is_none() && self.states.len() > 10_000 {
+                return None;
+            }
+            self.states.insert(id.clone(), state);
+        }
+        self.states[id].as_deref()
+    }
+}
+
+impl Telemetry {
+    /// Frames as the sources read them.
+    pub(crate) fn frames(&self) -> impl FnMut(Happens<'_, '_, '_>) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        move |event| {
+            let (Some(known), Ok((stamp, frames))) = (&mut known, event) else { return };
+            for epoch in stamp.iter() {
+                known.job.health.open(*epoch);
+            }
+            for frame in frames {
+                if frame.replay {
+                    known.job.health.replay();
+                }
+                let Some(state) = known.get(&frame.sensor) else { continue };
+                state.frame(frame.valid_time);
+                if let Ok(mut arrivals) = state.arrivals.try_lock() {
+                    arrivals.push_back((frame.valid_time, Instant::now()));
+                    if arrivals.len() > UNDER_WAY {
+                        arrivals.pop_front();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Frames that were not used.
+    pub(crate) fn rejects(&self) -> impl FnMut(&Reject) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        move |reject| {
+            let Some(known) = &mut known else { return };
+            let sensor = &reject.frame.sensor;
+            if let Some(state) = known.get(sensor) {
+                state.rejected.fetch_add(1, Relaxed);
+                if matches!(reject.reason, Reason::Late { .. }) {
+                    state.late.fetch_add(1, Relaxed);
+                }
+            }
+            known.job.events.publish(Kind::Reject, Some(sensor), reject.to_string());
+        }
+    }
+
+    /// Frames on their way to a window: what forecasts will be held against.
+    pub(crate) fn admitted(&self) -> impl FnMut(&Admitted) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        move |frame| {
+            let Some(known) = &mut known else { return };
+            let [_, height, width] = frame.shape;
+            let plane =
+                |channel: usize| frame.data.chunks_exact((height * width).max(1)).nth(channel);
+            let job = Arc::clone(&known.job);
+            if let Some(state) = known.get(&frame.sensor) {
+                if frame.filled() {
+                    state.missing.fetch_add(1, Relaxed);
+                } else if let (true, Some(plane)) = (job.views.looked(), plane(0)) {
+                    thumb(state, plane, [height, width]);
+                }
+            }
+            if frame.filled() {
+                return;
+            }
+            let make = |channel| Some(Field::little(plane(channel)?, [height, width], SIDE));
+            let at = frame.valid_time;
+            job.views.keep(&frame.sensor, make, |kept, field| kept.frames.push_back((at, field)));
+        }
+    }
+
+    /// Code maps.
+    pub(crate) fn coded(&self) -> impl FnMut(&Coded) + 'static {
+        let job = self.0.clone();
+        move |coded| {
+            let (Some(job), Some(codes)) = (&job, &coded.codes) else { return };
+            let (head, extent) = (&coded.frame.head, coded.frame.extent);
+            let make = |_| {
+                // Cells are square: as many pixels to a side in either direction.
+                let pixels = extent.rows * extent.columns / codes.len().max(1);
+                let side = (pixels as f64).sqrt().round().max(1.0) as usize;
+                let shape = [extent.rows / side, extent.columns / side];
+                Some(Codes { shape, codes: codes.as_slice().into() })
+            };
+            let at = head.valid_time;
+            job.views.keep(&head.sensor, make, |kept, codes| kept.codes.push_back((at, codes)));
+        }
+    }
+
+    /// The classical motion of windows.
+    pub(crate) fn consulted(&self) -> impl FnMut(&Consulted) + 'static {
+        let job = self.0.clone();
+        move |consulted| {
+            let newest = consulted.window.newest();
+            let (Some(job), Some(flow)) = (&job, newest.flow.get()) else { return };
+            let frame = &newest.coded.frame;
+            let extent = frame.extent;
+            let make = |_| {
+                // The flow leads back to the frame before; the arrows show where things go.
+                let component = |c: usize| {
+                    let pixels = (0..extent.height * extent.width).map(move |at| {
+                        let (y, x) = (at / extent.width, at % extent.width);
+                        -flow[(y * extent.columns + x) * 2 + c]
+                    });
+                    pixels.collect::<Vec<f32>>()
+                };
+                let both = [component(0), component(1)].concat();
+                Some(Field::little(&both, [extent.height, extent.width], ARROWS))
+            };
+            let (sensor, at) = (&frame.head.sensor, frame.head.valid_time);
+            job.views.keep(sensor, make, |kept, flow| kept.flows.push_back((at, flow)));
+        }
+    }
+
+    /// Forecasts.
+    pub(crate) fn forecasts(&self) -> impl FnMut(&Forecast) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        move |forecast| {
+            let Some(known) = &mut known else { return };
+            let job = Arc::clone(&known.job);
+            if let Some(state) = known.get(&forecast.sensor) {
+                state.forecasts.fetch_add(1, Relaxed);
+                state.forecast_at.store(now(), Relaxed);
+                if forecast.revision > 0 {
+                    state.revisions.fetch_add(1, Relaxed);
+                }
+                let mut arrivals = state.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+                let arrived = arrivals.iter().position(|(at, _)| *at == forecast.reference_time);
+                if let Some((_, at)) = arrived.and_then(|at| arrivals.remove(at)) {
+                    job.latency.add(at.elapsed().as_secs_f64());
+                }
+            }
+            if forecast.revision > 0 {
+                job.revisions.fetch_add(1, Relaxed);
+                let at = physicnet_stream::format_time(forecast.reference_time);
+                let text = format!("forecast of {at} issued again, revision {}", forecast.revision);
+                job.events.publish(Kind::Revision, Some(&forecast.sensor), text);
+            }
+            let [leads, channels, height, width] = forecast.shape;
+            let make = |channel: usize| {
+                let planes = forecast.served().data.chunks_exact((height * width).max(1));
+                if channel >= channels {
+                    return None;
+                }
+                let mut of_channel = Vec::with_capacity(leads * height * width);
+                planes.skip(channel).step_by(channels).for_each(|p| of_channel.extend(p));
+                Some(Made {
+                    reference_time: forecast.reference_time,
+                    cadence: forecast.cadence,
+                    revision: forecast.revision,
+                    missing: forecast.missing,
+                    model: Arc::clone(&forecast.model),
+                    fields: Field::little(&of_channel, [height, width], SIDE),
+                })
+            };
+            job.views.keep(&forecast.sensor, make, |kept, made| {
+                kept.made.retain(|other| other.reference_time != made.reference_time);
+                kept.made.push_back(made);
+            });
+        }
+    }
+}
+
+/// Makes the small picture anew, if it is not fresh.
+fn thumb(state: &SensorState, plane: &[f32], size: [usize; 2]) {
+    let Ok(mut thumb) = state.thumb.try_lock() else { return };
+    let made = now();
+    if thumb.as_ref().is_some_and(|thumb| made.saturating_sub(thumb.made) < FRESH) {
+        return;
+    }
+    let little = Field::little(plane, size, THUMB);
+    let finite = little.values.iter().filter(|value| value.is_finite());
+    let (lo, hi) =
+        finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+    let scale = if hi > lo { 254.0 / (hi - lo) } else { 0.0 };
+    let [_, rows, columns] = little.shape;
+    let mut pixels = [255; THUMB * THUMB];
+    for (at, &value) in little.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+        pixels[at / columns * THUMB + at % columns] = ((value - lo) * scale) as u8;
+    }
+    *thumb = Some(Thumb { pixels, made, rows, columns });
+}
