@@ -185,6 +185,13 @@ mod tests {
             let named = ["`", "."].iter().any(|end| page.contains(&format!("`{key}{end}")));
             assert!(named, "docs/jobs.md does not name {key}");
         }
+        for key in job["admission"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`admission.{key}`")), "docs/jobs.md: admission.{key}");
+        }
+        let scoring = serde_json::to_value(crate::config::ScoringSection::default()).unwrap();
+        for key in scoring.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`scoring.{key}`")), "docs/jobs.md: scoring.{key}");
+        }
         for key in job["drift"].as_object().unwrap().keys() {
             assert!(page.contains(&format!("`drift.{key}`")), "docs/jobs.md: drift.{key}");
         }

@@ -63,6 +63,12 @@ fn a_job_killed_at_any_moment_says_everything_once() {
 }
 
 #[test]
+fn a_killed_job_revises_and_scores_as_one_never_killed() {
+    let few = ["--frames", "1200", "--sensors", "4", "--partitions", "2"];
+    crash(&[&["--revise", "--kills", "6"], &few[..]].concat());
+}
+
+#[test]
 fn of_two_instances_the_older_one_ends_and_says_why() {
     let few = ["--frames", "400", "--sensors", "4", "--partitions", "2", "--longest", "6"];
     crash(&[&["--fault", "fight", "--kills", "2"], &few[..]].concat());

@@ -5,12 +5,16 @@ sensor's forecasts must then be the same messages in the same order: none lost, 
 
   python kafka_crash.py PHYSICNET --brokers HOST:PORT [--kills 200] [--frames 20000] ...
 
+With --revise frames also come out of order and again with other values, the job revises what it
+forecast, and keeps its scores in a file: they too must be those of the job that is never killed.
+
 --fault says what dies: the job (SIGKILL, SIGINT in between), or two instances that fight. Faults
 of brokers need the folder of a cluster that scripts/kafka started: its broker is killed and
 started again, or paused.
 """
 
 import argparse
+import json
 import random
 import signal
 import subprocess
@@ -41,16 +45,22 @@ sinks:
 workers: {workers}
 in_flight: 4
 """
+REVISE = """
+admission: {{revise_within: 3}}
+scoring: {{store: "{scores}"}}
+"""
 
 
-def message(sensor, step):
+def message(sensor, step, revise=False):
     """A frame, now and then a late one or nothing a decoder knows."""
     if step % 97 == 96:
         return b"\x18\x00\x00\x00da00 and no more %d" % step
     late = step % 53 == 52
+    # Two that change places, and a correction instead of a frame.
+    moved = {5: step + 1, 6: step - 1, 8: step - 1}.get(step % 11, step) if revise else step
     field = np.roll(np.random.default_rng(sensor).random((SIDE, SIDE), "f4"), step, axis=1)
     signal_ = Variable(name="signal", unit="m s-1", axes=["y", "x"], data=field)
-    time_ns = (step - 7 if late else step) * MINUTE
+    time_ns = (step - 7 if late else moved) * MINUTE
     return serialise_da00(source_name=f"s{sensor}", timestamp_ns=time_ns, data=[signal_])
 
 
@@ -64,7 +74,7 @@ def publish(args, topic, seconds, stop):
         for sensor in range(args.sensors):
             while True:
                 try:
-                    producer.produce(topic, key=f"s{sensor}", value=message(sensor, step))
+                    producer.produce(topic, key=f"s{sensor}", value=message(sensor, step, args.revise))
                     break
                 except BufferError:
                     producer.poll(0.1)
@@ -120,6 +130,9 @@ class Job:
             name=name, brokers=args.brokers, topic=topic, side=SIDE, workers=workers
         )
         self.file, self.log = folder / f"{name}.yaml", folder / f"{name}.log"
+        self.scores = folder / f"{name}.scores.jsonl"
+        if args.revise:
+            text += REVISE.format(scores=self.scores)
         self.file.write_text(text)
         self.args, self.name, self.process = args, name, None
 
@@ -135,6 +148,22 @@ class Job:
 
     def said(self):
         return self.log.read_text(errors="replace")[-4000:]
+
+
+def wait_for_quiet(args, topic, job, seconds=300):
+    """Until nothing more comes: how much that is depends on what is revised."""
+    begun, counts = time.monotonic(), []
+    while len(counts) < 5 or counts[-5] == 0 or len(set(counts[-5:])) > 1:
+        assert job.process.poll() is None, f"the job ended: {job.said()}"
+        assert time.monotonic() < begun + seconds, f"{topic}: {counts[-5:]}\n{job.said()}"
+        counts.append(count(args, topic))
+        time.sleep(1)
+
+
+def verified(job):
+    """All that was ever scored, by its key."""
+    lines = [json.loads(line) for line in job.scores.read_text().splitlines()]
+    return {json.dumps(line["key"]): line["series"]["all"] for line in lines if "series" in line}
 
 
 def wait_for(args, topic, expected, job, seconds=300):
@@ -201,6 +230,7 @@ def main():
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--longest", type=float, default=4.0, help="seconds between faults")
     parser.add_argument("--pause", type=float, default=60.0, help="seconds of a pause")
+    parser.add_argument("--revise", action="store_true", help="frames out of order, and corrected")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     chance, tag = random.Random(args.seed), f"crash{time.time_ns() % 10**9}"
@@ -250,7 +280,10 @@ def main():
     # that is filled: gaps of one frame are.
     expected = (used - 2) * args.sensors
     for name, running in zip(names, [whole, job]):
-        wait_for(args, f"{name}-forecasts", expected, running)
+        if args.revise:
+            wait_for_quiet(args, f"{name}-forecasts", running)
+        else:
+            wait_for(args, f"{name}-forecasts", expected, running)
     for running in [whole, job]:
         code = running.end(signal.SIGINT)
         assert code == 0, f"{running.name} ended with {code}: {running.said()}"
@@ -265,6 +298,11 @@ def main():
             ours, theirs = told[0].get(key, []), told[1].get(key, [])
             first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
             assert ours == theirs, f"{kind} of {key} differ from number {first} on: {folder}"
+    if args.revise:
+        ours, theirs = verified(whole), verified(job)
+        assert len(ours) > args.sensors and ours == theirs, f"other scores: {folder}"
+        print(f"{len(ours)} scores are the same")
+        return
     bad = len(steps) - used
     assert counts[0] == bad * args.sensors, f"{counts[0]} dead letters, {bad * args.sensors} bad"
     print("every forecast and dead letter once, byte for byte")
