@@ -8,7 +8,7 @@ use physicnet_stream::{Failure, SensorId};
 use timely::dataflow::StreamVec;
 
 use crate::quantization::Coded;
-use crate::stage::stage;
+use crate::stage::{Turn, stage};
 
 /// One place of a window: an encoded frame, shared by all windows that hold it.
 pub struct Slot {
@@ -70,6 +70,7 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
         let whole = stage(
             self,
             "Window",
+            Turn::All,
             |_| usize::MAX,
             failure.clone(),
             |_| (),
