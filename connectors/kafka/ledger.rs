@@ -30,6 +30,10 @@ use super::topics::Topics;
 
 /// How long the brokers take a transaction to be alive; bounds how long a killed one blocks.
 const TRANSACTION_TIMEOUT: &str = "60000";
+/// The bytes of forecasts that the client, which copies them, may hold at a time.
+const AHEAD: usize = 8 << 20;
+/// How often to look what has been delivered.
+const TICK: Duration = Duration::from_millis(1);
 /// Before trying again.
 const BREATH: Duration = Duration::from_millis(500);
 /// How long an instance that was fenced waits for another one to say that it took over.
@@ -161,10 +165,10 @@ impl Claim {
             let record = BaseRecord::to(&names.progress).partition(0);
             send(&producer, record.key(&key).payload(&value))?;
         }
+        settle(&producer, Duration::from_secs(30))?;
         if exactly {
             producer.commit_transaction(Duration::from_secs(30))?;
         } else {
-            producer.flush(Duration::from_secs(30))?;
             // A flush is content with what could not be delivered.
             producer.context().take().map_or(Ok(()), Err)?;
         }
@@ -242,6 +246,7 @@ impl Claim {
         }
         let sent = self.send_letters(letters).and_then(|()| self.send_records(records));
         let committed = sent.and_then(|()| {
+            settle(&self.producer, Duration::MAX)?;
             loop {
                 match self.producer.commit_transaction(Timeout::Never) {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
@@ -259,7 +264,7 @@ impl Claim {
         if abort && self.producer.client().fatal_error().is_none() {
             // Undelivered messages hold up an abort that has to wait for them.
             self.producer.purge(PurgeConfig::default().queue().inflight());
-            let flushed = self.producer.flush(Duration::from_secs(5));
+            let flushed = settle(&self.producer, Duration::from_secs(5));
             if flushed.and_then(|()| self.producer.abort_transaction(Timeout::Never)).is_ok() {
                 return Err(Trouble::Aborted(cause.unwrap_or(error)));
             }
@@ -269,12 +274,18 @@ impl Claim {
 
     /// Waits until all that was sent has arrived.
     fn delivered(&self) -> Result<(), KafkaError> {
-        self.producer.flush(Duration::from_secs(60))?;
+        settle(&self.producer, Duration::from_secs(60))?;
         self.producer.context().take().map_or(Ok(()), Err)
     }
 
     fn send_letters(&self, letters: &[Letter]) -> Result<(), KafkaError> {
+        let mut ahead = 0;
         for Letter { topic, key, payload, headers } in letters {
+            ahead += payload.as_ref().map_or(0, Vec::len);
+            if ahead > AHEAD {
+                ahead = 0;
+                settle(&self.producer, Duration::MAX)?;
+            }
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = key.as_deref();
             record.payload = payload.as_deref();
@@ -412,6 +423,28 @@ impl Deliveries {
     }
 }
 
+/// Waits until nothing is on its way to the brokers. The flush of rdkafka looks every 100 ms: so
+/// long would every transaction take.
+fn settle(producer: &Sender, patience: Duration) -> Result<(), KafkaError> {
+    let begun = Instant::now();
+    loop {
+        let left = producer.in_flight_count();
+        if left == 0 || begun.elapsed() > patience {
+            return producer.flush(Duration::ZERO);
+        }
+        serve(producer, left);
+    }
+}
+
+/// Takes in what brokers have answered, or waits a moment if that is nothing: a poll that waits
+/// itself spins through its last millisecond.
+fn serve(producer: &Sender, left: i32) {
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == left {
+        std::thread::sleep(TICK);
+    }
+}
+
 /// Hands a message to the producer, waiting where its queue is full.
 fn send<K, P>(producer: &Sender, record: BaseRecord<K, P>) -> Result<(), KafkaError>
 where
@@ -423,7 +456,7 @@ where
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                producer.poll(Duration::from_millis(10));
+                serve(producer, producer.in_flight_count());
                 record = same;
             }
             Err((error, _)) => return Err(error),
