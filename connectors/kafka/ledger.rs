@@ -12,28 +12,24 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Mark, Result, Resume, Stop};
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Delivery, KafkaSink};
 use super::mirror::Mirror;
+use super::producer::{Sender, producer, send, settle};
 use super::progress::{Author, Progress};
 use super::topics::Topics;
 
-/// How long the brokers take a transaction to be alive; bounds how long a killed one blocks.
-const TRANSACTION_TIMEOUT: &str = "60000";
 /// The bytes of forecasts that the client, which copies them, may hold at a time.
 const AHEAD: usize = 8 << 20;
-/// How often to look what has been delivered.
-const TICK: Duration = Duration::from_millis(1);
 /// Before trying again.
 const BREATH: Duration = Duration::from_millis(500);
 /// How long an instance that was fenced waits for another one to say that it took over.
@@ -379,88 +375,6 @@ impl From<KafkaError> for Start {
 impl From<Error> for Start {
     fn from(error: Error) -> Self {
         Self::Told(error)
-    }
-}
-
-fn producer(config: &KafkaSink, names: &Names) -> Result<Sender> {
-    let mut settings = vec![
-        ("enable.idempotence", "true"),
-        // What a transaction holds is sent at once; waiting for more is of no use.
-        ("linger.ms", "0"),
-        ("queue.buffering.max.kbytes", "262144"),
-    ];
-    if config.delivery == Delivery::ExactlyOnce {
-        settings.push(("transactional.id", &names.transactional_id));
-        settings.push(("transaction.timeout.ms", TRANSACTION_TIMEOUT));
-    }
-    let client = config.cluster.client(&settings)?;
-    let made = client.create_with_context(Deliveries::default());
-    made.map_err(|e| config.cluster.error("producer", e))
-}
-
-type Sender = BaseProducer<Deliveries>;
-
-/// The first message that was not delivered, and why: without transactions nothing else tells.
-#[derive(Default)]
-struct Deliveries(Mutex<Option<KafkaError>>);
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, told: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = told {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| error.clone());
-        }
-    }
-}
-
-impl Deliveries {
-    fn take(&self) -> Option<KafkaError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Waits until nothing is on its way to the brokers. The flush of rdkafka looks every 100 ms: so
-/// long would every transaction take.
-fn settle(producer: &Sender, patience: Duration) -> Result<(), KafkaError> {
-    let begun = Instant::now();
-    loop {
-        let left = producer.in_flight_count();
-        if left == 0 || begun.elapsed() > patience {
-            return producer.flush(Duration::ZERO);
-        }
-        serve(producer, left);
-    }
-}
-
-/// Takes in what brokers have answered, or waits a moment if that is nothing: a poll that waits
-/// itself spins through its last millisecond.
-fn serve(producer: &Sender, left: i32) {
-    producer.poll(Duration::ZERO);
-    if producer.in_flight_count() == left {
-        std::thread::sleep(TICK);
-    }
-}
-
-/// Hands a message to the producer, waiting where its queue is full.
-fn send<K, P>(producer: &Sender, record: BaseRecord<K, P>) -> Result<(), KafkaError>
-where
-    K: rdkafka::message::ToBytes + ?Sized,
-    P: rdkafka::message::ToBytes + ?Sized,
-{
-    let mut record = record;
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                serve(producer, producer.in_flight_count());
-                record = same;
-            }
-            Err((error, _)) => return Err(error),
-        }
     }
 }
 
