@@ -7,7 +7,18 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::cropping::Extent;
 
-/// Runs `logic` on all that has arrived, in batches of items of one `kind`, at most `most` of them
+/// What a stage does in one turn.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Turn {
+    /// All that has arrived: what belongs to an epoch goes on together, so that windowing can put
+    /// it in order.
+    All,
+    /// One batch, then the stages behind have theirs: a forecast is on its way while the next one
+    /// is made, and no more lies between two stages.
+    Batch,
+}
+
+/// Runs `logic` on what has arrived, in batches of items of one `kind`, at most `most` of them
 /// by the first, oldest epoch first. Within an epoch nothing is said of their order.
 ///
 /// `logic` yields one output per input, in order; an item's result must not depend on its
@@ -16,6 +27,7 @@ use crate::cropping::Extent;
 pub(crate) fn stage<'scope, A, B, K>(
     stream: StreamVec<'scope, u64, A>,
     name: &'static str,
+    turn: Turn,
     most: impl Fn(&A) -> usize + 'static,
     failure: Failure,
     kind: impl Fn(&A) -> K + 'static,
@@ -26,7 +38,9 @@ where
     B: 'static,
     K: PartialEq,
 {
-    stream.unary(Pipeline, name, move |_cap, _info| {
+    let scope = stream.scope();
+    stream.unary(Pipeline, name, move |_cap, info| {
+        let again = scope.activator_for(info.address);
         let mut pile = Pile::default();
         let mut kept = Vec::new();
         move |input, output| {
@@ -34,17 +48,16 @@ where
                 let Some(cap) = cap.retain_least(output.output_index()) else { return };
                 batches.flat_map(|batch| batch.drain(..)).for_each(|a| pile.push(cap.clone(), a));
             });
-            let mut rest = pile.take().into_iter().peekable();
-            while let Some((cap, first)) = rest.next() {
-                let most = most(&first);
-                let (mut caps, mut items) = (vec![cap], vec![first]);
-                while items.len() < most
-                    && rest.peek().is_some_and(|(_, next)| kind(next) == kind(&items[0]))
-                {
-                    let (cap, next) = rest.next().expect("peeked");
-                    caps.push(cap);
-                    items.push(next);
-                }
+            while !pile.is_empty() {
+                let mut begun = None;
+                let batch = pile.take_while(|next| {
+                    let (first, left) =
+                        begun.get_or_insert_with(|| (kind(next), most(next).max(1)));
+                    let fits = *left > 0 && kind(next) == *first;
+                    *left = left.saturating_sub(1);
+                    fits
+                });
+                let (mut caps, items): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
                 if failure.failed() {
                     kept.append(&mut caps);
                     continue;
@@ -59,6 +72,9 @@ where
                         failure.report(Error::new(name, error));
                         kept.append(&mut caps);
                     }
+                }
+                if turn == Turn::Batch && !pile.is_empty() {
+                    return again.activate();
                 }
             }
         }

@@ -54,26 +54,27 @@ pub(crate) fn ingest(asked: &Asked) -> Result<Value> {
     Ok(Value::Object(told))
 }
 
-/// MB/s of a loop that looks at nothing but the length of what comes.
+/// MB/s, from the first message to the last, of a loop that looks at nothing but their length.
 fn bytes(topic: &Topic, frames: u64) -> Result<f64> {
     let ahead = ((64 << 10) / topic.partitions).to_string();
-    let begun = Instant::now();
-    // As the source does: it opens the connections, which costs a lone consumer half a second.
     let consumer = topic.read(&[("queued.max.messages.kbytes", &ahead)])?;
-    let (mut bytes, mut count, mut open) = (0, 0, topic.partitions);
-    while open > 0 {
+    let (mut bytes, mut count, mut begun) = (0, 0, None);
+    // The end of a partition is told half a second after its last message.
+    while count < frames {
         match consumer.poll(Duration::from_secs(10)).context("nothing comes")? {
-            Ok(message) => (bytes, count) = (bytes + message.payload_len(), count + 1),
-            Err(KafkaError::PartitionEOF(_)) => open -= 1,
+            Ok(message) => {
+                begun.get_or_insert_with(Instant::now);
+                (bytes, count) = (bytes + message.payload_len(), count + 1);
+            }
+            Err(KafkaError::PartitionEOF(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let rate = bytes as f64 / begun.elapsed().as_secs_f64() / 1e6;
-    ensure!(count == frames, "{count} messages of {frames}");
-    Ok(rate)
+    let seconds = begun.context("no message")?.elapsed().as_secs_f64();
+    Ok(bytes as f64 / seconds / 1e6)
 }
 
-/// MB/s of the source and admission, as a job has them.
+/// MB/s of the source and admission, as a job has them, from the first frame to the last.
 fn engine(asked: &Asked, topic: &Topic, side: usize, frames: u64) -> Result<f64> {
     let config = json!({
         "cluster": {"brokers": asked.brokers},
@@ -84,26 +85,30 @@ fn engine(asked: &Asked, topic: &Topic, side: usize, frames: u64) -> Result<f64>
         "follow": false,
     });
     let config: KafkaSource = serde_json::from_value(config)?;
-    let (count, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let begun = Instant::now();
+    let [count, bytes, nanos] = [0; 3].map(|none| Arc::new(AtomicU64::new(none)));
     let topics = Arc::new(Topics::open(&config, "ingest")?);
     let failure = Failure::default();
     let (counted, summed, reported) = (Arc::clone(&count), Arc::clone(&bytes), failure.clone());
+    let took = Arc::clone(&nanos);
     timely::execute(timely::Config::thread(), move |worker| {
         let durable = ProbeHandle::new();
         let stop = Stop::default();
         let failure = failure.clone();
         let pace = Pace { durable: durable.clone(), in_flight: 8, stop, failure: failure.clone() };
         let (counted, summed) = (Arc::clone(&counted), Arc::clone(&summed));
+        let took = Arc::clone(&took);
         let mut catalogue = Catalogue::default();
         topics.any().into_iter().for_each(|any| _ = catalogue.insert_any(Arc::clone(any)));
         worker.dataflow::<u64, _, _>(|scope| {
             let frames = source(scope, &topics, &Resume::default(), pace);
             let judged = frames.admit(&AdmissionConfig::default(), &catalogue, Memory::of(2));
             judged.marks.filter(|_| false).probe_with(&durable);
+            let mut begun = None;
             let count = move |frame: &physicnet_operators::admission::Admitted| {
+                let begun = begun.get_or_insert_with(Instant::now);
                 counted.fetch_add(1, Ordering::Relaxed);
                 summed.fetch_add(4 * frame.data.len() as u64, Ordering::Relaxed);
+                took.store(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
             };
             judged.admitted.inspect(count).probe_with(&durable);
         });
@@ -115,7 +120,7 @@ fn engine(asked: &Asked, topic: &Topic, side: usize, frames: u64) -> Result<f64>
     .join()
     .into_iter()
     .try_for_each(|outcome| outcome.map_err(|error| anyhow!(error)))?;
-    let rate = bytes.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64() / 1e6;
+    let rate = 1e3 * bytes.load(Ordering::Relaxed) as f64 / nanos.load(Ordering::Relaxed) as f64;
     if let Some(error) = reported.take() {
         return Err(error.into());
     }

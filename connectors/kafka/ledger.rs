@@ -12,24 +12,24 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Mark, Result, Resume, Stop};
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Delivery, KafkaSink};
 use super::mirror::Mirror;
+use super::producer::{Sender, producer, send, settle};
 use super::progress::{Author, Progress};
 use super::topics::Topics;
 
-/// How long the brokers take a transaction to be alive; bounds how long a killed one blocks.
-const TRANSACTION_TIMEOUT: &str = "60000";
+/// The bytes of forecasts that the client, which copies them, may hold at a time.
+const AHEAD: usize = 8 << 20;
 /// Before trying again.
 const BREATH: Duration = Duration::from_millis(500);
 /// How long an instance that was fenced waits for another one to say that it took over.
@@ -161,10 +161,10 @@ impl Claim {
             let record = BaseRecord::to(&names.progress).partition(0);
             send(&producer, record.key(&key).payload(&value))?;
         }
+        settle(&producer, Duration::from_secs(30))?;
         if exactly {
             producer.commit_transaction(Duration::from_secs(30))?;
         } else {
-            producer.flush(Duration::from_secs(30))?;
             // A flush is content with what could not be delivered.
             producer.context().take().map_or(Ok(()), Err)?;
         }
@@ -242,6 +242,7 @@ impl Claim {
         }
         let sent = self.send_letters(letters).and_then(|()| self.send_records(records));
         let committed = sent.and_then(|()| {
+            settle(&self.producer, Duration::MAX)?;
             loop {
                 match self.producer.commit_transaction(Timeout::Never) {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
@@ -259,7 +260,7 @@ impl Claim {
         if abort && self.producer.client().fatal_error().is_none() {
             // Undelivered messages hold up an abort that has to wait for them.
             self.producer.purge(PurgeConfig::default().queue().inflight());
-            let flushed = self.producer.flush(Duration::from_secs(5));
+            let flushed = settle(&self.producer, Duration::from_secs(5));
             if flushed.and_then(|()| self.producer.abort_transaction(Timeout::Never)).is_ok() {
                 return Err(Trouble::Aborted(cause.unwrap_or(error)));
             }
@@ -269,12 +270,18 @@ impl Claim {
 
     /// Waits until all that was sent has arrived.
     fn delivered(&self) -> Result<(), KafkaError> {
-        self.producer.flush(Duration::from_secs(60))?;
+        settle(&self.producer, Duration::from_secs(60))?;
         self.producer.context().take().map_or(Ok(()), Err)
     }
 
     fn send_letters(&self, letters: &[Letter]) -> Result<(), KafkaError> {
+        let mut ahead = 0;
         for Letter { topic, key, payload, headers } in letters {
+            ahead += payload.as_ref().map_or(0, Vec::len);
+            if ahead > AHEAD {
+                ahead = 0;
+                settle(&self.producer, Duration::MAX)?;
+            }
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = key.as_deref();
             record.payload = payload.as_deref();
@@ -368,66 +375,6 @@ impl From<KafkaError> for Start {
 impl From<Error> for Start {
     fn from(error: Error) -> Self {
         Self::Told(error)
-    }
-}
-
-fn producer(config: &KafkaSink, names: &Names) -> Result<Sender> {
-    let mut settings = vec![
-        ("enable.idempotence", "true"),
-        // What a transaction holds is sent at once; waiting for more is of no use.
-        ("linger.ms", "0"),
-        ("queue.buffering.max.kbytes", "262144"),
-    ];
-    if config.delivery == Delivery::ExactlyOnce {
-        settings.push(("transactional.id", &names.transactional_id));
-        settings.push(("transaction.timeout.ms", TRANSACTION_TIMEOUT));
-    }
-    let client = config.cluster.client(&settings)?;
-    let made = client.create_with_context(Deliveries::default());
-    made.map_err(|e| config.cluster.error("producer", e))
-}
-
-type Sender = BaseProducer<Deliveries>;
-
-/// The first message that was not delivered, and why: without transactions nothing else tells.
-#[derive(Default)]
-struct Deliveries(Mutex<Option<KafkaError>>);
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, told: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = told {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| error.clone());
-        }
-    }
-}
-
-impl Deliveries {
-    fn take(&self) -> Option<KafkaError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Hands a message to the producer, waiting where its queue is full.
-fn send<K, P>(producer: &Sender, record: BaseRecord<K, P>) -> Result<(), KafkaError>
-where
-    K: rdkafka::message::ToBytes + ?Sized,
-    P: rdkafka::message::ToBytes + ?Sized,
-{
-    let mut record = record;
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                producer.poll(Duration::from_millis(10));
-                record = same;
-            }
-            Err((error, _)) => return Err(error),
-        }
     }
 }
 

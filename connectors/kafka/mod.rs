@@ -11,6 +11,7 @@ mod config;
 pub mod format;
 mod ledger;
 mod mirror;
+mod producer;
 mod progress;
 mod publish;
 mod read;

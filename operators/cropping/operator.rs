@@ -10,7 +10,7 @@ use timely::dataflow::StreamVec;
 use crate::admission::Admitted;
 use crate::cropping::{Cropped, crop};
 use crate::model::PhysicNet;
-use crate::stage::stage;
+use crate::stage::{Turn, stage};
 
 /// Extension trait: turns admitted frames into the views of the network.
 pub trait Crop<'scope> {
@@ -35,6 +35,7 @@ impl<'scope> Crop<'scope> for StreamVec<'scope, u64, Admitted> {
         stage(
             self,
             "Crop",
+            Turn::All,
             |_| usize::MAX,
             failure.clone(),
             |_| (),

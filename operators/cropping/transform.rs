@@ -55,6 +55,7 @@ impl Transform {
     }
 
     /// The physical value of a transformed one.
+    #[inline]
     pub fn inverse(&self, y: f32) -> f32 {
         match *self {
             Self::Identity => y,

@@ -9,7 +9,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::{Cropped, model_input};
 use crate::encoding::Features;
 use crate::model::PhysicNet;
-use crate::stage::{most, stage};
+use crate::stage::{Turn, most, stage};
 
 /// A frame and its features; the batch dimension is 1. Without an encoder there are none.
 pub struct Encoded {
@@ -40,7 +40,7 @@ impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Cropped> {
         let net = Rc::clone(net);
         let extent = |cropped: &Cropped| cropped.extent;
         let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Encode", most, failure.clone(), extent, move |frames| {
+        stage(self, "Encode", Turn::All, most, failure.clone(), extent, move |frames| {
             let Some(encoder) = &net.encoder else {
                 let bare = |frame| Encoded { frame, features: None };
                 return Ok(frames.into_iter().map(bare).collect());

@@ -11,7 +11,6 @@ mod tendency;
 pub(crate) use local::per_lead;
 pub use local::{Global, LocalExpert};
 pub use motion::between;
-pub(crate) use net::persist;
 pub use net::{Carried, Experts, Known};
 pub use operator::{Consult, Consulted};
 pub use tendency::Tendency;

@@ -193,7 +193,7 @@ impl Trunk {
 }
 
 /// The newest frame `(B, H, W, C)` for every lead, `(B, H, W, lead * C)`.
-pub(crate) fn persist(newest: &Tensor, horizon: usize) -> Result<Tensor> {
+fn persist(newest: &Tensor, horizon: usize) -> Result<Tensor> {
     Tensor::cat(&vec![newest; horizon], 3)
 }
 

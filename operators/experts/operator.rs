@@ -7,9 +7,10 @@ use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
 use crate::cropping::{Extent, fill_missing};
-use crate::experts::{Carried, Known, between, persist};
-use crate::model::PhysicNet;
-use crate::stage::{most, stage};
+use crate::experts::{Carried, Known, between};
+use crate::layers::warp;
+use crate::model::{Expert, ModelConfig, PhysicNet};
+use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
 /// A window and what each expert says of it; the batch dimension of the tensors is 1.
@@ -18,12 +19,23 @@ pub struct Consulted {
     pub window: Window,
     /// The newest frame, missing pixels filled, `(1, H, W, C)`.
     pub newest: Tensor,
-    /// The newest frame for every lead, `(1, H, W, lead * C)`.
-    pub persistence: Tensor,
-    /// The newest frame carried along the classical flow, `(1, H, W, lead * C)`.
-    pub advection: Tensor,
+    /// The displacement of every lead along the classical flow, `(1, H, W, 2 * lead)`.
+    pub prior: Tensor,
     /// What the corrected flow carries.
     pub carried: Carried,
+}
+
+impl Consulted {
+    /// The newest frame carried along the classical flow, `(1, H, W, lead * C)`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn advection(&self, config: &ModelConfig) -> Result<Tensor> {
+        if config.expert == Expert::Advection && self.carried.correction.is_none() {
+            return Ok(self.carried.warped.clone());
+        }
+        warp(&self.newest, &self.prior, config.boundary)
+    }
 }
 
 /// Extension trait: asks every expert about each window.
@@ -47,7 +59,9 @@ impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
         let net = Rc::clone(net);
         let extent = |window: &Window| window.newest().coded.frame.extent;
         let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Consult", most, failure.clone(), extent, move |all| consult(&net, all))
+        stage(self, "Consult", Turn::Batch, most, failure.clone(), extent, move |all| {
+            consult(&net, all)
+        })
     }
 }
 
@@ -57,8 +71,8 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
     let (rows, columns, b) = (extent.rows, extent.columns, windows.len());
     let channels = net.config.variables.len();
     let stack = |part: &dyn Fn(&Planes) -> &Vec<f32>, depth: usize| {
-        let all: Vec<f32> = planes.iter().flat_map(|planes| part(planes).iter().copied()).collect();
-        Tensor::from_vec(all, (b, rows, columns, depth), &net.device)
+        let all: Vec<&[f32]> = planes.iter().map(|planes| part(planes).as_slice()).collect();
+        Tensor::from_vec(all.concat(), (b, rows, columns, depth), &net.device)
     };
     let newest = stack(&|planes| &planes.newest, channels)?;
     let flow = stack(&|planes| &planes.flow, 2)?;
@@ -81,8 +95,6 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
     let known =
         Known { latents: &latents, newest: &newest, past: &past, flow: &flow, prior: &prior };
     let carried = net.experts.forward(&known)?;
-    let advection = crate::layers::warp(&newest, &prior, net.config.boundary)?;
-    let persistence = persist(&newest, net.config.horizon)?;
 
     let one = |tensor: &Tensor, i: usize| tensor.narrow(0, i, 1)?.contiguous();
     let split = |(i, window)| {
@@ -90,8 +102,7 @@ fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
         Ok(Consulted {
             window,
             newest: one(&newest, i)?,
-            persistence: one(&persistence, i)?,
-            advection: one(&advection, i)?,
+            prior: one(&prior, i)?,
             carried: Carried {
                 trunk: optional(&carried.trunk)?,
                 correction: optional(&carried.correction)?,

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Storage, Tensor};
 use physicnet_stream::{Failure, Forecast, Product};
 use timely::dataflow::StreamVec;
 
+use crate::cropping::Extent;
 use crate::experts::{Carried, Consulted};
 use crate::fusion::Fused;
 use crate::model::{ModelConfig, PhysicNet, Serve};
-use crate::stage::{most, stage};
+use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
 /// What goes out with each forecast.
@@ -46,7 +47,7 @@ impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
         let (net, config) = (Rc::clone(net), config.clone());
         let extent = |consulted: &Consulted| consulted.window.newest().coded.frame.extent;
         let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Fuse", most, failure.clone(), extent, move |all| {
+        stage(self, "Fuse", Turn::Batch, most, failure.clone(), extent, move |all| {
             let fused = fuse(&net, &all)?;
             let one = |(i, consulted)| forecast(&net.config, &config, consulted, &fused, i);
             all.iter().enumerate().map(one).collect()
@@ -96,32 +97,29 @@ fn forecast(
     i: usize,
 ) -> Result<Forecast> {
     let writer = Writer::new(model, &consulted.window);
-    let head =
-        |tensor: &Tensor| -> Result<Vec<f32>> { tensor.narrow(0, i, 1)?.flatten_all()?.to_vec1() };
-    let plane = |tensor: &Tensor| -> Result<Vec<f32>> { tensor.flatten_all()?.to_vec1() };
-    let mut served = match (model.serve, &fused.sharp) {
+    let head = |tensor: &Tensor| tensor.narrow(0, i, 1);
+    let physical = |tensor: &Tensor| shown(tensor, |plane| writer.physical(plane));
+    let served = match (model.serve, &fused.sharp) {
         (Serve::Sharp, Some(sharp)) => head(sharp)?,
         _ => head(&fused.mean)?,
     };
-    let carried = plane(&consulted.advection)?;
-    writer.blend(&mut served, &carried);
-    let mut data = writer.physical(&served);
-    writer.keep(&mut data, &carried);
+    let data = if writer.follows() {
+        shown(&consulted.advection(model)?, |carried| {
+            shown(&served, |served| writer.served(served, carried))
+        })??
+    } else {
+        physical(&served)?
+    };
     let mut products = vec![Product { name: "physicnet".into(), data }];
     for name in &config.products {
-        let transformed = match (name.as_str(), &fused.sharp) {
-            ("mean", _) => head(&fused.mean)?,
-            ("sharp", Some(sharp)) => head(sharp)?,
-            ("persistence", _) => plane(&consulted.persistence)?,
-            ("advection", _) => plane(&consulted.advection)?,
-            ("trend", _) => {
-                let data = writer.trend(&plane(&consulted.newest)?);
-                products.push(Product { name: name.as_str().into(), data });
-                continue;
-            }
+        let data = match (name.as_str(), &fused.sharp) {
+            ("mean", _) => physical(&head(&fused.mean)?)?,
+            ("sharp", Some(sharp)) => physical(&head(sharp)?)?,
+            ("persistence", _) => physical(&consulted.newest)?.repeat(model.horizon),
+            ("advection", _) => physical(&consulted.advection(model)?)?,
+            ("trend", _) => shown(&consulted.newest, |newest| writer.trend(newest))?,
             _ => continue,
         };
-        let data = writer.physical(&transformed);
         products.push(Product { name: name.as_str().into(), data });
     }
     let window = &consulted.window;
@@ -142,51 +140,79 @@ fn forecast(
     })
 }
 
+/// Shows the values of a tensor where they lie: in memory they are not copied.
+fn shown<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    if let (Storage::Cpu(all), Some((from, to))) = (&*storage, layout.contiguous_offsets()) {
+        return Ok(look(&all.as_slice()?[from..to]));
+    }
+    drop(storage);
+    Ok(look(&tensor.flatten_all()?.to_vec1()?))
+}
+
 /// Turns padded, channel-last, transformed planes into `(lead, channel, y, x)` physical ones.
 struct Writer<'a> {
     model: &'a ModelConfig,
     window: &'a Window,
     channels: usize,
-    /// Per value of a frame, `(height, width, channel)`: measured somewhere in the window.
+    /// Per value of a frame, `(channel, y, x)`: measured somewhere in the window. Empty where
+    /// everything was.
     measured: Vec<bool>,
 }
 
 impl<'a> Writer<'a> {
     fn new(model: &'a ModelConfig, window: &'a Window) -> Self {
-        let mut measured = vec![false; window.newest().coded.frame.values.len()];
-        for slot in &window.slots {
-            let values = slot.coded.frame.values.iter();
-            measured.iter_mut().zip(values).for_each(|(m, value)| *m |= !value.is_nan());
+        let channels = model.variables.len();
+        let frames = || window.slots.iter().map(|slot| &slot.coded.frame);
+        let mut measured = Vec::new();
+        if frames().all(|frame| frame.missing > 0.0) {
+            let count = window.newest().coded.frame.values.len();
+            measured.resize(count, false);
+            for values in frames().map(|frame| &frame.values) {
+                for (at, value) in values.iter().enumerate() {
+                    measured[at % channels * (count / channels) + at / channels] |= !value.is_nan();
+                }
+            }
         }
-        Self { model, window, channels: model.variables.len(), measured }
+        Self { model, window, channels, measured }
+    }
+
+    /// Whether what is served depends on the carried field beside it.
+    fn follows(&self) -> bool {
+        let keeps = self.model.variables.iter().any(|variable| !variable.keep.is_empty());
+        keeps || self.model.ramp != [0.0, 0.0]
+    }
+
+    /// Physical values of a served plane that follows the carried one.
+    fn served(&self, served: &[f32], carried: &[f32]) -> Vec<f32> {
+        let mut blended = served.to_vec();
+        self.blend(&mut blended, carried);
+        let mut data = self.physical(&blended);
+        self.keep(&mut data, &self.physical(carried));
+        data
     }
 
     /// Moves a served plane towards the carried field by the ramp. Where they agree the result
     /// is exactly that: an untrained forecast stays the expert's.
     fn blend(&self, served: &mut [f32], carried: &[f32]) {
-        if self.model.ramp == [0.0, 0.0] {
-            return;
-        }
         let depth = self.model.horizon * self.channels;
-        for (at, (s, d)) in served.iter_mut().zip(carried).enumerate() {
-            *s += self.model.ramp_at(at % depth / self.channels) * (d - *s);
+        let ramp: Vec<f32> = (0..depth).map(|at| self.model.ramp_at(at / self.channels)).collect();
+        for (served, carried) in served.chunks_exact_mut(depth).zip(carried.chunks_exact(depth)) {
+            for ((s, d), share) in served.iter_mut().zip(carried).zip(&ramp) {
+                *s += share * (d - *s);
+            }
         }
     }
 
     /// Keeps served physical values `(lead, channel, y, x)` between the same thresholds as the
     /// carried field; a value already there is not touched.
     fn keep(&self, served: &mut [f32], carried: &[f32]) {
-        let variables = &self.model.variables;
-        if variables.iter().all(|variable| variable.keep.is_empty()) {
-            return;
-        }
         let extent = self.window.newest().coded.frame.extent;
-        let carried = self.physical(carried);
         let plane = extent.height * extent.width;
         for (depth, (served, carried)) in
             served.chunks_exact_mut(plane).zip(carried.chunks_exact(plane)).enumerate()
         {
-            let thresholds = &variables[depth % self.channels].keep;
+            let thresholds = &self.model.variables[depth % self.channels].keep;
             // What nobody measured lies between no thresholds.
             let measured = |(value, _): &(&mut f32, &f32)| !value.is_nan();
             for (value, &d) in served.iter_mut().zip(carried).filter(measured) {
@@ -201,47 +227,44 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Physical values of a padded plane `(rows, columns, lead * channel)`.
+    /// Physical values of a padded plane `(rows, columns, lead * channel)`, or of `channel` alone;
+    /// NaN where the window measured nothing.
     fn physical(&self, plane: &[f32]) -> Vec<f32> {
-        self.collect(|pixel, depth, c| {
-            self.model.variables[c].transform.inverse(plane[pixel * self.depth() + depth])
-        })
+        let Extent { height, width, rows, columns } = self.window.newest().coded.frame.extent;
+        let depth = plane.len() / (rows * columns);
+        let mut out = vec![0.0; depth * height * width];
+        // Row by row, so that each is in the cache for all of its depth.
+        for y in 0..height {
+            let row = &plane[y * columns * depth..][..width * depth];
+            for d in 0..depth {
+                let c = d % self.channels;
+                let line = &mut out[(d * height + y) * width..][..width];
+                let pixels = line.iter_mut().zip(row.chunks_exact(depth));
+                pixels.for_each(|(to, pixel)| *to = pixel[d]);
+                let transform = self.model.variables[c].transform;
+                line.iter_mut().for_each(|value| *value = transform.inverse(*value));
+                if !self.measured.is_empty() {
+                    let known = &self.measured[(c * height + y) * width..][..width];
+                    let unknown = line.iter_mut().zip(known).filter(|(_, known)| !**known);
+                    unknown.for_each(|(value, _)| *value = f32::NAN);
+                }
+            }
+        }
+        out
     }
 
     /// The newest frame plus `lead` times its last change, per pixel.
     fn trend(&self, newest: &[f32]) -> Vec<f32> {
         let slots = &self.window.slots;
         let before = &slots[slots.len() - 2].coded.frame;
-        let (width, columns) = (before.extent.width, before.extent.columns);
-        self.collect(|pixel, depth, c| {
-            let transform = self.model.variables[c].transform;
-            let now = transform.inverse(newest[pixel * self.channels + c]);
-            let at = (pixel / columns * width + pixel % columns) * self.channels + c;
-            let then = before.values[at];
-            let step = if then.is_nan() { 0.0 } else { now - transform.inverse(then) };
-            now + step * (depth / self.channels + 1) as f32
-        })
-    }
-
-    fn depth(&self) -> usize {
-        self.model.horizon * self.channels
-    }
-
-    /// `value(padded pixel, lead * C + channel, channel)` over the frame; NaN where the window
-    /// measured nothing.
-    fn collect(&self, value: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
-        let extent = self.window.newest().coded.frame.extent;
-        let mut out = Vec::with_capacity(self.depth() * extent.height * extent.width);
-        for depth in 0..self.depth() {
-            let c = depth % self.channels;
-            for y in 0..extent.height {
-                for x in 0..extent.width {
-                    let known = self.measured[(y * extent.width + x) * self.channels + c];
-                    let pixel = y * extent.columns + x;
-                    out.push(if known { value(pixel, depth, c) } else { f32::NAN });
-                }
-            }
-        }
-        out
+        let then = self.physical(&before.extent.pad(&before.values, self.channels));
+        let now = self.physical(newest);
+        let lead = |lead: usize| {
+            now.iter().zip(&then).map(move |(now, then)| {
+                let step = if then.is_nan() { 0.0 } else { now - then };
+                now + step * lead as f32
+            })
+        };
+        (1..=self.model.horizon).flat_map(lead).collect()
     }
 }

@@ -7,12 +7,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod bilinear;
 mod code;
 mod conv;
 mod correlate;
 mod kernel;
 mod linear;
-mod simd;
+pub(crate) mod simd;
 mod warp;
 
 #[cfg(test)]

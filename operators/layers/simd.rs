@@ -2,13 +2,13 @@
 
 /// A loop nest that is worth compiling twice. `run` must be `#[inline(always)]`, so that it is
 /// compiled with the features of its caller.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     /// Runs it; `FMA` says whether a fused multiply-add is one instruction.
     fn run<const FMA: bool>(self);
 }
 
 /// Runs `kernel` under AVX2 and FMA where the processor has them.
-pub(super) fn run(kernel: impl Kernel) {
+pub(crate) fn run(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has the features, as just asked.

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::bilinear::{Axis, LANES, LONGEST, Quads};
 use super::simd::{Kernel, run};
 use super::{Boundary, values};
 
@@ -21,53 +22,8 @@ struct Warp {
     boundary: Boundary,
 }
 
-/// Samples whose coordinates are worked out together, in vectors.
-const LANES: usize = 16;
-
-/// Where one axis of the samples lies: the two indices around each, the share of the second, and
-/// 1 where the coordinate moves with the displacement (0 where it is clamped).
-struct Axis {
-    low: [i32; LANES],
-    high: [i32; LANES],
-    share: [f32; LANES],
-    free: [f32; LANES],
-}
-
-#[inline(always)]
-fn axis(at: &[f32; LANES], step: &[f32; LANES], len: usize, boundary: Boundary) -> Axis {
-    let (size, last) = (len as f32, len as i32 - 1);
-    let mut axis =
-        Axis { low: [0; LANES], high: [0; LANES], share: [0.0; LANES], free: [1.0; LANES] };
-    for j in 0..LANES {
-        let to = at[j] + if step[j].is_finite() { step[j] } else { 0.0 };
-        match boundary {
-            Boundary::Open => {
-                let inside = to.max(0.0).min(last as f32);
-                // On the last pixel the share is 0: no displacement gives exactly the image.
-                let low = inside as i32;
-                axis.low[j] = low;
-                axis.high[j] = (low + 1).min(last);
-                axis.share[j] = inside - low as f32;
-                axis.free[j] = if inside == to && last > 0 { 1.0 } else { 0.0 };
-            }
-            Boundary::Periodic => {
-                let whole = to.floor();
-                let low = ((whole - size * (whole / size).floor()) as i32).max(0).min(last);
-                axis.low[j] = low;
-                axis.high[j] = if low == last { 0 } else { low + 1 };
-                axis.share[j] = to - whole;
-            }
-        }
-    }
-    axis
-}
-
-/// Some samples side by side: the offsets of the four pixels around each, and both axes.
-struct Taps {
-    corners: [[u32; LANES]; 4],
-    x: Axis,
-    y: Axis,
-}
+/// The offsets of the four pixels around some samples.
+type Corners = [[u32; LANES]; 4];
 
 struct Sizes {
     batch: usize,
@@ -85,7 +41,8 @@ impl Sizes {
                     && rows == h
                     && columns == w
                     && two % 2 == 0
-                    && rows * columns > 0
+                    && (1..LONGEST).contains(&rows)
+                    && (1..LONGEST).contains(&columns)
                     && rows * columns * channels <= i32::MAX as usize =>
             {
                 Ok(Self { batch, rows, columns, channels, leads: two / 2 })
@@ -94,42 +51,49 @@ impl Sizes {
         }
     }
 
-    /// Calls `visit(image, first sample, samples, taps)` for all samples in their order; a sample
-    /// is one lead of one pixel, numbered through the batch.
+    /// Calls `visit(first sample, samples, x, y)` for the samples of image `n` in their order; a
+    /// sample is one lead of one pixel, numbered through the batch.
     #[inline(always)]
     fn each(
         &self,
+        n: usize,
         flow: &[f32],
         boundary: Boundary,
-        mut visit: impl FnMut(usize, usize, usize, &Taps),
+        mut visit: impl FnMut(usize, usize, &Axis, &Axis),
     ) {
         let line = self.columns * self.leads;
         let columns: Vec<f32> = (0..line).map(|sample| (sample / self.leads) as f32).collect();
-        for row in 0..self.batch * self.rows {
-            let (image, y) = (row / self.rows, [(row % self.rows) as f32; LANES]);
-            for first in (0..line).step_by(LANES) {
-                let count = LANES.min(line - first);
+        for row in 0..self.rows {
+            let y = [row as f32; LANES];
+            for at in (0..line).step_by(LANES) {
+                let count = LANES.min(line - at);
+                let first = (n * self.rows + row) * line + at;
                 let (mut x, mut dx, mut dy) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-                x[..count].copy_from_slice(&columns[first..first + count]);
-                let steps = flow[2 * (row * line + first)..][..2 * count].chunks_exact(2);
+                x[..count].copy_from_slice(&columns[at..at + count]);
+                let steps = flow[2 * first..][..2 * count].chunks_exact(2);
                 for ((dx, dy), step) in dx.iter_mut().zip(&mut dy).zip(steps) {
                     (*dx, *dy) = (step[0], step[1]);
                 }
-                let x = axis(&x, &dx, self.columns, boundary);
-                let y = axis(&y, &dy, self.rows, boundary);
-                let mut corners = [[0; LANES]; 4];
-                let at = |row: i32, column: i32| {
-                    ((row * self.columns as i32 + column) * self.channels as i32) as u32
-                };
-                let pairs =
-                    [(&y.low, &x.low), (&y.low, &x.high), (&y.high, &x.low), (&y.high, &x.high)];
-                for (corner, (row, column)) in corners.iter_mut().zip(pairs) {
-                    let pairs = row.iter().zip(column);
-                    corner.iter_mut().zip(pairs).for_each(|(to, (y, x))| *to = at(*y, *x));
-                }
-                visit(image, row * line + first, count, &Taps { corners, x, y });
+                let x = Axis::new(&x, &dx, self.columns, boundary);
+                let y = Axis::new(&y, &dy, self.rows, boundary);
+                visit(first, count, &x, &y);
             }
         }
+    }
+
+    /// Where the pixels around each sample lie in their image.
+    #[inline(always)]
+    fn corners(&self, x: &Axis, y: &Axis) -> Corners {
+        let mut corners = [[0; LANES]; 4];
+        let at = |row: i32, column: i32| {
+            ((row * self.columns as i32 + column) * self.channels as i32) as u32
+        };
+        let pairs = [(&y.low, &x.low), (&y.low, &x.high), (&y.high, &x.low), (&y.high, &x.high)];
+        for (corner, (row, column)) in corners.iter_mut().zip(pairs) {
+            let pairs = row.iter().zip(column);
+            corner.iter_mut().zip(pairs).for_each(|(to, (y, x))| *to = at(*y, *x));
+        }
+        corners
     }
 }
 
@@ -156,69 +120,69 @@ impl Kernel for Carry<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let Self { sizes, boundary, image, flow, pass, out } = self;
-        let (c, size) = (sizes.channels, sizes.rows * sizes.columns * sizes.channels);
-        match pass {
-            Pass::Image => sizes.each(flow, boundary, |n, first, count, taps| {
-                let image = &image[n * size..][..size];
-                let out = &mut out[first * c..][..count * c];
-                for k in 0..c {
-                    let v = corners(image, taps, k);
-                    let mut mixed = [0.0; LANES];
-                    for j in 0..LANES {
-                        let upper = v[0][j] + (v[1][j] - v[0][j]) * taps.x.share[j];
-                        let lower = v[2][j] + (v[3][j] - v[2][j]) * taps.x.share[j];
-                        mixed[j] = upper + (lower - upper) * taps.y.share[j];
+        let (c, plane) = (sizes.channels, (sizes.rows, sizes.columns));
+        let size = plane.0 * plane.1 * c;
+        for n in 0..sizes.batch {
+            let image = &image[n * size..][..size];
+            match pass {
+                Pass::Image => (0..c).for_each(|k| {
+                    let quads = Quads::new(image, plane, (c, k), boundary);
+                    sizes.each(n, flow, boundary, |first, count, x, y| {
+                        let mixed = quads.at::<FMA>(x, y);
+                        let out = &mut out[first * c..][..count * c];
+                        if c == 1 {
+                            out.copy_from_slice(&mixed[..count]);
+                        } else {
+                            out.iter_mut().skip(k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
+                        }
+                    });
+                }),
+                Pass::OfFlow(gradient) => sizes.each(n, flow, boundary, |first, count, x, y| {
+                    let corners = sizes.corners(x, y);
+                    let gradient = &gradient[first * c..][..count * c];
+                    let (mut dx, mut dy, mut g) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+                    for k in 0..c {
+                        let v = values_at(image, &corners, k);
+                        let given = gradient.iter().skip(k).step_by(c);
+                        g.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+                        for j in 0..LANES {
+                            let (right, down) = (x.share[j], y.share[j]);
+                            let (upper, lower) = (v[1][j] - v[0][j], v[3][j] - v[2][j]);
+                            let (left, other) = (v[2][j] - v[0][j], v[3][j] - v[1][j]);
+                            dx[j] += g[j] * (upper + (lower - upper) * down);
+                            dy[j] += g[j] * (left + (other - left) * right);
+                        }
                     }
-                    if c == 1 {
-                        out.copy_from_slice(&mixed[..count]);
-                    } else {
-                        out.iter_mut().skip(k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
+                    let to = out[2 * first..][..2 * count].chunks_exact_mut(2);
+                    for (j, to) in to.enumerate() {
+                        to[0] = dx[j] * x.free[j];
+                        to[1] = dy[j] * y.free[j];
                     }
-                }
-            }),
-            Pass::OfFlow(gradient) => sizes.each(flow, boundary, |n, first, count, taps| {
-                let image = &image[n * size..][..size];
-                let gradient = &gradient[first * c..][..count * c];
-                let (mut dx, mut dy, mut g) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-                for k in 0..c {
-                    let v = corners(image, taps, k);
-                    let given = gradient.iter().skip(k).step_by(c);
-                    g.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
-                    for j in 0..LANES {
-                        let (right, down) = (taps.x.share[j], taps.y.share[j]);
-                        let (upper, lower) = (v[1][j] - v[0][j], v[3][j] - v[2][j]);
-                        let (left, other) = (v[2][j] - v[0][j], v[3][j] - v[1][j]);
-                        dx[j] += g[j] * (upper + (lower - upper) * down);
-                        dy[j] += g[j] * (left + (other - left) * right);
+                }),
+                Pass::OfImage(gradient) => sizes.each(n, flow, boundary, |first, count, x, y| {
+                    let corners = sizes.corners(x, y);
+                    let out = &mut out[n * size..][..size];
+                    let gradient = gradient[first * c..][..count * c].chunks_exact(c);
+                    for (j, g) in gradient.enumerate() {
+                        let (right, down) = (x.share[j], y.share[j]);
+                        let (left, up) = (1.0 - right, 1.0 - down);
+                        let shares = [up * left, up * right, down * left, down * right];
+                        for (corner, share) in corners.iter().zip(shares) {
+                            let to = &mut out[corner[j] as usize..][..c];
+                            to.iter_mut().zip(g).for_each(|(to, g)| *to += g * share);
+                        }
                     }
-                }
-                let to = out[2 * first..][..2 * count].chunks_exact_mut(2);
-                for (j, to) in to.enumerate() {
-                    to[0] = dx[j] * taps.x.free[j];
-                    to[1] = dy[j] * taps.y.free[j];
-                }
-            }),
-            Pass::OfImage(gradient) => sizes.each(flow, boundary, |n, first, count, taps| {
-                let out = &mut out[n * size..][..size];
-                for (j, g) in gradient[first * c..][..count * c].chunks_exact(c).enumerate() {
-                    let (right, down) = (taps.x.share[j], taps.y.share[j]);
-                    let (left, up) = (1.0 - right, 1.0 - down);
-                    let shares = [up * left, up * right, down * left, down * right];
-                    for (corner, share) in taps.corners.iter().zip(shares) {
-                        let to = &mut out[corner[j] as usize..][..c];
-                        to.iter_mut().zip(g).for_each(|(to, g)| *to += g * share);
-                    }
-                }
-            }),
+                }),
+            }
         }
     }
 }
 
 /// The four values of channel `k` around each sample, and around those that only fill the lanes.
 #[inline(always)]
-fn corners(image: &[f32], taps: &Taps, k: usize) -> [[f32; LANES]; 4] {
+fn values_at(image: &[f32], corners: &Corners, k: usize) -> [[f32; LANES]; 4] {
     let mut values = [[0.0; LANES]; 4];
-    for (values, at) in values.iter_mut().zip(&taps.corners) {
+    for (values, at) in values.iter_mut().zip(corners) {
         for j in 0..LANES {
             values[j] = image[at[j] as usize + k];
         }

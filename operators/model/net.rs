@@ -163,10 +163,11 @@ impl PhysicNet {
         let (b, rows, columns, _) = flow.dims4()?;
         let leads = self.config.horizon;
         let values: Vec<f32> = flow.flatten_all()?.to_vec1()?;
-        let composed = values
+        let mut composed = values
             .chunks_exact(rows * columns * 2)
             .map(|v| flow::displacements(v, rows, columns, leads, self.config.boundary));
-        let composed = composed.collect::<Vec<_>>().concat();
-        Tensor::from_vec(composed, (b, rows, columns, 2 * leads), &self.device)
+        let mut all = composed.next().unwrap_or_default();
+        composed.for_each(|next| all.extend(next));
+        Tensor::from_vec(all, (b, rows, columns, 2 * leads), &self.device)
     }
 }

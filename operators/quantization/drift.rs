@@ -10,7 +10,7 @@ use timely::dataflow::operators::vec::Map;
 
 use crate::model::PhysicNet;
 use crate::quantization::{Coded, Ring, Tally, distance};
-use crate::stage::stage;
+use crate::stage::{Turn, stage};
 
 /// An alarm ends below this share of the distance at which it began: a sensor at the edge does
 /// not ring with every frame.
@@ -86,6 +86,7 @@ impl<'scope> Watch<'scope> for StreamVec<'scope, u64, Coded> {
             })
         };
         let each = move |frames: Vec<Coded>| Ok(frames.into_iter().map(&mut watch).collect());
-        stage(self, "Drift", |_| usize::MAX, failure.clone(), |_| (), each).flat_map(|drift| drift)
+        stage(self, "Drift", Turn::All, |_| usize::MAX, failure.clone(), |_| (), each)
+            .flat_map(|drift| drift)
     }
 }

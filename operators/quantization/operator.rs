@@ -9,7 +9,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::Cropped;
 use crate::encoding::{Encoded, Features};
 use crate::model::PhysicNet;
-use crate::stage::stage;
+use crate::stage::{Turn, stage};
 
 /// A frame with its features and its code map: what windows hold.
 #[derive(Clone)]
@@ -45,6 +45,7 @@ impl<'scope> Quantize<'scope> for StreamVec<'scope, u64, Encoded> {
         stage(
             self,
             "Quantize",
+            Turn::All,
             move |_| batch,
             failure.clone(),
             extent,

@@ -1,7 +1,9 @@
 //! Semi-Lagrangian extrapolation: where the value that arrives at each pixel sets out from.
 
-use super::plane::{bilinear, support};
+use super::plane::bilinear;
 use crate::layers::Boundary;
+use crate::layers::bilinear::{Axis, LANES, LONGEST, Quads};
+use crate::layers::simd::{Kernel, run};
 
 /// Displacements of leads `1..=leads` composed from the steady backward flow `v`.
 ///
@@ -12,7 +14,7 @@ use crate::layers::Boundary;
 /// open and wrapped when periodic.
 ///
 /// # Panics
-/// If `v` does not hold `2 * height * width` values.
+/// If `v` does not hold `2 * height * width` values, or a side is of millions.
 pub fn displacements(
     v: &[f32],
     height: usize,
@@ -21,42 +23,64 @@ pub fn displacements(
     boundary: Boundary,
 ) -> Vec<f32> {
     assert_eq!(v.len(), 2 * height * width, "a flow has two values a pixel");
+    assert!(height.max(width) < LONGEST, "{height} x {width} pixels");
     let mut out = vec![0.0; height * width * 2 * leads];
-    if leads == 0 {
-        return out;
-    }
-    for (p, path) in out.chunks_exact_mut(2 * leads).enumerate() {
-        let (y, x) = ((p / width) as f32, (p % width) as f32);
-        let ([mut dx, mut dy], mut stride) = ([0.0_f32; 2], [v[2 * p], v[2 * p + 1]]);
-        for step in path.chunks_exact_mut(2) {
-            let (half_x, half_y) = (dx + 0.5 * stride[0], dy + 0.5 * stride[1]);
-            stride = flow_at(v, (height, width), y + half_y, x + half_x, boundary);
-            (dx, dy) = (dx + stride[0], dy + stride[1]);
-            step.copy_from_slice(&[dx, dy]);
-        }
+    if !out.is_empty() {
+        let of = |k| Quads::new(v, (height, width), (2, k), boundary);
+        let flow = [of(0), of(1)];
+        run(Paths { v, flow, size: [height, width], leads, boundary, out: &mut out });
     }
     out
 }
 
-/// Bilinear value of an interleaved flow at a real place.
-#[inline(always)]
-fn flow_at(
-    v: &[f32],
-    (height, width): (usize, usize),
-    y: f32,
-    x: f32,
+struct Paths<'a> {
+    v: &'a [f32],
+    /// Both components of `v`.
+    flow: [Quads; 2],
+    /// Height and width.
+    size: [usize; 2],
+    leads: usize,
     boundary: Boundary,
-) -> [f32; 2] {
-    let (y0, y1, fy) = support(y, height, boundary);
-    let (x0, x1, fx) = support(x, width, boundary);
-    let at = |y: usize, x: usize| {
-        let pixel = 2 * (y * width + x);
-        [v[pixel], v[pixel + 1]]
-    };
-    let between = |a: [f32; 2], b: [f32; 2], share: f32| {
-        [a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])]
-    };
-    between(between(at(y0, x0), at(y0, x1), fx), between(at(y1, x0), at(y1, x1), fx), fy)
+    out: &'a mut [f32],
+}
+
+impl Kernel for Paths<'_> {
+    /// A step waits for the one before it: so pixels go side by side, through all their leads.
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self { v, flow, size: [height, width], leads, boundary, out } = self;
+        for y in 0..height {
+            for first in (0..width).step_by(LANES) {
+                let count = LANES.min(width - first);
+                let pixel = y * width + first;
+                let (py, px) = ([y as f32; LANES], std::array::from_fn(|j| (first + j) as f32));
+                let (mut dx, mut dy) = ([0.0; LANES], [0.0; LANES]);
+                let (mut sx, mut sy) = ([0.0; LANES], [0.0; LANES]);
+                let start = v[2 * pixel..][..2 * count].as_chunks::<2>().0;
+                sx.iter_mut().zip(&mut sy).zip(start).for_each(|((x, y), v)| [*x, *y] = *v);
+                let out = &mut out[pixel * 2 * leads..][..count * 2 * leads];
+                for lead in 0..leads {
+                    let half = |d: &[f32; LANES], s: &[f32; LANES]| {
+                        let mut half = [0.0; LANES];
+                        for j in 0..LANES {
+                            half[j] = d[j] + 0.5 * s[j];
+                        }
+                        half
+                    };
+                    let x = Axis::new(&px, &half(&dx, &sx), width, boundary);
+                    let y = Axis::new(&py, &half(&dy, &sy), height, boundary);
+                    (sx, sy) = (flow[0].at::<FMA>(&x, &y), flow[1].at::<FMA>(&x, &y));
+                    for j in 0..LANES {
+                        dx[j] += sx[j];
+                        dy[j] += sy[j];
+                    }
+                    for (j, path) in out.chunks_exact_mut(2 * leads).enumerate() {
+                        path[2 * lead..][..2].copy_from_slice(&[dx[j], dy[j]]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// `field` `[y][x]` carried along one lead's displacement `d` `[y][x][dx, dy]`: `out(p) = field(p + d(p))`, bilinear.

@@ -74,22 +74,22 @@ impl Plane {
     pub(super) fn gradients(&self) -> (Self, Self) {
         let (mut dx, mut dy) =
             (Self::zeros(self.height, self.width), Self::zeros(self.height, self.width));
+        let last = self.width - 1;
         for y in 0..self.height {
             let row = self.row(y);
             let (above, below) =
                 (self.row(y.saturating_sub(1)), self.row((y + 1).min(self.height - 1)));
-            for x in 0..self.width {
-                let i = y * self.width + x;
-                dx.data[i] = 0.5 * (row[(x + 1).min(self.width - 1)] - row[x.saturating_sub(1)]);
-                dy.data[i] = 0.5 * (below[x] - above[x]);
+            let to = dx.row_mut(y);
+            to[0] = 0.5 * (row[last.min(1)] - row[0]);
+            to[last] = 0.5 * (row[last] - row[last.saturating_sub(1)]);
+            for (to, around) in to.iter_mut().skip(1).zip(row.windows(3)) {
+                *to = 0.5 * (around[2] - around[0]);
+            }
+            for (to, (below, above)) in dy.row_mut(y).iter_mut().zip(below.iter().zip(above)) {
+                *to = 0.5 * (below - above);
             }
         }
         (dx, dy)
-    }
-
-    /// The value at a real place, bilinear; outside, the nearest border's.
-    pub(super) fn sample(&self, y: f32, x: f32) -> f32 {
-        bilinear(&self.data, self.height, self.width, y, x, Boundary::Open)
     }
 
     pub(super) fn row(&self, y: usize) -> &[f32] {
