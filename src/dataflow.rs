@@ -48,9 +48,10 @@ pub fn forecast<'scope>(
     let Judged { admitted, rejected, marks } =
         frames.admit(&parts.admission, &parts.catalogue, history);
     // An exact repeat says nothing new: it is counted, not kept.
-    let rejected =
-        rejected.inspect(counts.reject()).filter(|reject| reject.reason != Reason::Duplicate);
-    let rejected = rejected.inspect(watch.rejects());
+    let rejected = rejected
+        .inspect(counts.reject())
+        .inspect(watch.rejects())
+        .filter(|reject| reject.reason != Reason::Duplicate);
     let observed = admitted.clone().inspect(counts.admitted()).inspect(watch.admitted());
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));

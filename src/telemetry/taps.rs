@@ -63,7 +63,6 @@ impl Telemetry {
                     known.job.health.replay();
                 }
                 let Some(state) = known.get(&frame.sensor) else { continue };
-                state.frame(frame.valid_time);
                 if let Ok(mut arrivals) = state.arrivals.try_lock() {
                     arrivals.push_back((frame.valid_time, Instant::now()));
                     if arrivals.len() > UNDER_WAY {
@@ -81,10 +80,11 @@ impl Telemetry {
             let Some(known) = &mut known else { return };
             let sensor = &reject.frame.sensor;
             if let Some(state) = known.get(sensor) {
-                state.rejected.fetch_add(1, Relaxed);
-                if matches!(reject.reason, Reason::Late { .. }) {
-                    state.late.fetch_add(1, Relaxed);
-                }
+                state.refused(matches!(reject.reason, Reason::Late { .. }));
+            }
+            // A repeat is no news.
+            if reject.reason == Reason::Duplicate {
+                return;
             }
             known.job.events.publish(Kind::Reject, Some(sensor), reject.to_string());
         }
@@ -102,7 +102,10 @@ impl Telemetry {
             if let Some(state) = known.get(&frame.sensor) {
                 if frame.filled {
                     state.missing.fetch_add(1, Relaxed);
-                } else if let (true, Some(plane)) = (job.views.looked(), plane(0)) {
+                } else {
+                    state.used(frame.valid_time);
+                }
+                if let (false, true, Some(plane)) = (frame.filled, job.views.looked(), plane(0)) {
                     thumb(state, plane, [height, width]);
                 }
             }

@@ -50,19 +50,21 @@ fn a_histogram_counts_and_is_compared_with_itself() {
 #[test]
 fn a_sensor_is_silent_by_its_own_pace() {
     let minute = sensor(60_000_000_000);
-    let sensors = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]));
+    let sensors = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]), 0..1, 1);
+    let others = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]), 1..1, 1);
+    assert!(others.get(&"a".into()).is_none() && others.all().is_empty());
     let state = sensors.get(&"a".into()).unwrap();
     assert!(sensors.get(&"stranger".into()).is_none());
     let begun = now();
     assert_eq!(state.standing(begun, &minute), Standing::Waiting);
     // An old recording, replayed fast.
-    state.frame(0);
+    state.used(0);
     assert_eq!(state.standing(now(), &minute), Standing::Filling);
     state.forecasts.store(1, Relaxed);
     assert_eq!(state.standing(now(), &minute), Standing::Forecasting);
     assert_eq!(state.standing(now() + 11_000, &minute), Standing::Silent);
     // Measured now: it has five cadences.
-    state.frame(now() as i64 * 1_000_000);
+    state.used(now() as i64 * 1_000_000);
     assert_eq!(state.standing(now() + 240_000, &minute), Standing::Forecasting);
     assert_eq!(state.standing(now() + 301_000, &minute), Standing::Silent);
     assert_eq!(state.drift(), None);

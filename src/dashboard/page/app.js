@@ -96,7 +96,7 @@ function answer(id, value, kind, more) {
 
 function showAnswers() {
   const { state } = view;
-  const [skill] = state.skill;
+  const skill = state.skill.find((skill) => skill.channel === view.channel) ?? state.skill[0];
   const gain = skill?.gain?.persistence;
   if (Number.isFinite(gain)) {
     const percent = (share) => `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"}`;
