@@ -186,9 +186,9 @@ fn by_hand(store: &Path, checkpoint: &Path) -> Result<Cost> {
 }
 
 fn admitted(frame: Frame) -> Admitted {
-    let Frame { sensor, valid_time, offset, shape, data, replay, .. } = frame;
-    let (data, filled, restart) = (Rc::new(data), false, false);
-    Admitted { sensor, valid_time, offset, shape, data, filled, replay, restart }
+    let Frame { sensor, valid_time, offset, shape, data, replay, scored, .. } = frame;
+    let (data, plan) = (Rc::new(data), None);
+    Admitted { sensor, valid_time, offset, shape, data, replay, scored, plan }
 }
 
 fn encode(net: &PhysicNet, cropped: &Cropped) -> Result<Features> {

@@ -118,6 +118,7 @@ mod tests {
             shape: [1, 1, 2],
             data: vec![1.0, f32::NAN],
             replay: false,
+            scored: false,
             record: None,
         };
         let reject = Reject { frame, reason: Reason::Late { newest: 5 } };

@@ -86,13 +86,16 @@ impl Source {
         let frames = match self {
             Self::Zarr(archive) => zarr::source(scope, &[Arc::clone(archive)], resume, pace),
             Self::Synthetic(config) => synthetic::source(scope, config, resume, pace),
-            // It knows which frames are the windows'.
-            Self::Kafka(topics) => return kafka::source(scope, topics, resume, pace),
+            Self::Kafka(topics) => kafka::source(scope, topics, resume, pace),
         };
-        if resume.next.is_empty() {
+        if resume.next.is_empty() && resume.scored.is_empty() {
             return frames;
         }
         let resume = resume.clone();
-        frames.map(move |frame| Frame { replay: resume.replays(&frame.position()), ..frame })
+        frames.map(move |frame| {
+            let position = frame.position();
+            let (replay, scored) = (resume.replays(&position), resume.verified(&position));
+            Frame { replay, scored, ..frame }
+        })
     }
 }

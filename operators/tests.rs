@@ -10,7 +10,7 @@ use physicnet_stream::{
 };
 use timely::dataflow::operators::{Capture, Input, Probe};
 
-use crate::admission::{AdmissionConfig, Admit};
+use crate::admission::{AdmissionConfig, Admit, Memory};
 use crate::cropping::{Crop, Transform, View};
 use crate::encoding::Encode;
 use crate::experts::{Consult, Known, between};
@@ -20,7 +20,7 @@ use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, 
 use crate::quantization::Quantize;
 use crate::windowing::Windowed;
 
-fn small(channels: usize) -> ModelConfig {
+pub(crate) fn small(channels: usize) -> ModelConfig {
     let variable = |c: usize| VariableConfig {
         name: format!("v{c}"),
         units: String::new(),
@@ -52,7 +52,7 @@ fn shaken(config: &ModelConfig) -> Checkpoint {
     checkpoint
 }
 
-fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
+pub(crate) fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
     let entry = |&(name, height, width): &(&str, usize, usize)| {
         let variable = |c| Variable { name: format!("v{c}"), units: String::new() };
         let grid = Grid {
@@ -67,7 +67,7 @@ fn catalogue(sizes: &[(&str, usize, usize)], channels: usize) -> Catalogue {
 }
 
 /// A blob that drifts, so that flow finds something; different for every sensor.
-fn frame(sensor: &Sensor, step: u64) -> Frame {
+pub(crate) fn frame(sensor: &Sensor, step: u64) -> Frame {
     let shape @ [channels, height, width] = sensor.grid.shape();
     let phase = sensor.id.as_str().len() as f32;
     let mut data = Vec::new();
@@ -87,6 +87,7 @@ fn frame(sensor: &Sensor, step: u64) -> Frame {
         shape,
         data,
         replay: false,
+        scored: false,
         record: None,
     }
 }
@@ -112,13 +113,13 @@ fn stream(
         let failure = Failure::default();
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, frames) = scope.new_input::<Vec<Frame>>();
-            let history = net.config.history;
-            let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, history).admitted;
+            let memory = Memory::of(net.config.history);
+            let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, memory).admitted;
             let (probe, forecasts) = admitted
                 .crop(&net, &catalogue, &failure)
                 .encode(&net, batch, &failure)
                 .quantize(&net, batch, &failure)
-                .windows(history, &failure)
+                .windows(false)
                 .consult(&net, batch, &failure)
                 .fuse(&net, &config, batch, &failure)
                 .probe();

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
-use crate::training::{Told, TrainConfig, train};
+use crate::training::{Told, TrainConfig, calibrate, train};
 use crate::{demo, engine, inspect, publish, simulate, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, Tail};
 
@@ -48,6 +48,10 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(flags) => run(flags),
         Command::Train { file } => train_file(&load(&file)?),
+        Command::Calibrate { file, checkpoint } => {
+            let usage = calibrate(&load(&file)?, &checkpoint)?;
+            say(&format!("{}: {}", checkpoint.display(), inspect::usage(&usage)))
+        }
         Command::Evaluate(flags) => evaluation(flags),
         Command::Simulate(Simulate { config, out }) => {
             let config: SyntheticSource = load(&config)?;
@@ -83,7 +87,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     }
     let mut parts = job.open()?;
     let _served = job.serve(&mut parts)?;
-    let counts = parts.counts.clone();
+    let (counts, health) = (parts.counts.clone(), parts.health.clone());
     tracing::info!(
         sensors = parts.catalogue.known().len(),
         model = %parts.checkpoint.id,
@@ -100,6 +104,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         filled = counts.filled(),
         forecasts = counts.forecasts(),
         rejects = ?counts.rejects(),
+        drifted = ?health.drifted(),
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );

@@ -5,6 +5,7 @@
 //! that a variable can never change the structure of the document. Keys that nobody reads are
 //! refused. Relative paths are relative to the current directory.
 
+mod drift;
 mod job;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use drift::DriftSection;
 pub use job::{Job, ModelSection, ScoringSection};
 
 /// Reads the file at `path`.
@@ -171,6 +173,20 @@ mod tests {
         ] {
             let error = expand(text, &environment).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_docs() {
+        let text = "sources: []";
+        let job = serde_json::to_value(parse::<Job>(text, false).unwrap()).unwrap();
+        let page = include_str!("../docs/jobs.md");
+        for key in job.as_object().unwrap().keys() {
+            let named = ["`", "."].iter().any(|end| page.contains(&format!("`{key}{end}")));
+            assert!(named, "docs/jobs.md does not name {key}");
+        }
+        for key in job["drift"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`drift.{key}`")), "docs/jobs.md: drift.{key}");
         }
     }
 }

@@ -4,28 +4,30 @@
 //! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► sinks ─► durable
 //!   ▲           │                                                                          │                  │
 //!   │           ├─► rejects, marks ─► durable                                              ▼                  │
-//!   │           └──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           ├──────────────────────────── observations ─────────────────────────► scoring                 │
+//!   │           └─► health ◄── drift ◄── quantization                                                         │
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ────────────────────────────────────────┘
 //! ```
 
 use std::rc::Rc;
 
 use physicnet_connectors::kafka::{Claim, Said};
-use physicnet_operators::admission::{Admit, Admitted, Judged};
+use physicnet_operators::admission::{Admit, Admitted, Judged, Memory};
 use physicnet_operators::cropping::Crop;
 use physicnet_operators::encoding::Encode;
 use physicnet_operators::experts::Consult;
 use physicnet_operators::fusion::Fuse;
 use physicnet_operators::model::PhysicNet;
-use physicnet_operators::quantization::Quantize;
-use physicnet_operators::scoring::Score;
+use physicnet_operators::quantization::{Quantize, Watch};
+use physicnet_operators::scoring::{Score, total_into};
 use physicnet_operators::windowing::Windowed;
-use physicnet_stream::{Frame, Pace, Reason, Resume};
+use physicnet_stream::{Frame, Pace, Reason, Reject, Resume};
 use timely::dataflow::operators::vec::{Filter, Map};
-use timely::dataflow::operators::{Concatenate, Enter, Inspect, Leave, Probe};
+use timely::dataflow::operators::{Concat, Concatenate, Enter, Inspect, Leave, Probe};
 use timely::dataflow::{Scope, StreamVec};
 
 use crate::engine::Parts;
+use crate::scores;
 
 /// Builds this worker's share of the job's dataflow; `pace.durable` is behind all sinks.
 ///
@@ -45,35 +47,53 @@ pub fn forecast<'scope>(
     let frames = scope.concatenate(sources.collect::<Vec<_>>());
     let frames = frames.inspect_core(watch.frames()).inspect(counts.frame());
 
+    let memory = Memory { history, pending: parts.pending() };
     let Judged { admitted, rejected, marks } =
-        frames.admit(&parts.admission, &parts.catalogue, history);
-    // An exact repeat says nothing new: it is counted, not kept.
+        frames.admit(&parts.admission, &parts.catalogue, memory);
+    let (observed, late) =
+        (admitted.clone().inspect(counts.admitted()).inspect(watch.admitted()), rejected.clone());
+    // What was rejected before a restart is not again. An exact repeat says nothing new: it is
+    // counted, not kept.
     let rejected = rejected
+        .filter(|reject| !reject.frame.replay)
         .inspect(counts.reject())
+        .inspect(parts.health.reject())
         .inspect(watch.rejects())
         .filter(|reject| reject.reason != Reason::Duplicate);
-    let observed = admitted.clone().inspect(counts.admitted()).inspect(watch.admitted());
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
     let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure))
         .inspect(watch.coded());
-    let windows = room(scope, "windowing", coded, |s| s.windows(history, failure));
+    let drift = coded.clone().drift(&net, &parts.drift, failure);
+    let drift = drift.inspect(parts.health.drift(parts.drift.alarm)).inspect(watch.drift());
+    let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some()));
     let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure))
         .inspect(watch.consulted());
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
-        .inspect(counts.forecast())
-        .inspect(watch.forecasts());
+        .inspect(counts.forecast());
+    let made = forecasts.clone();
+    // What is durable since before a restart is made again for its verification alone.
+    let forecasts = forecasts.filter(|forecast| !forecast.replay).inspect(watch.forecasts());
 
-    let mut durable = Vec::new();
+    // Watching ends with the rest: the last frames' drift is known when the job is done.
+    let mut durable = vec![drift.flat_map(|_| None)];
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }
     durable.push(parts.rejects.write(rejected.clone(), pace.clone()));
     if let Some(scoring) = &parts.scoring {
-        let observed = observed.flat_map(observation);
-        durable.push(forecasts.clone().score(observed, scoring, &parts.totals));
+        let observed = observed.flat_map(observation).concat(late.flat_map(belated));
+        let verified = made.verify(observed, scoring);
+        durable.push(match &parts.scores {
+            Some(file) => {
+                let marks = marks.clone();
+                scores::keep(verified, marks, &parts.totals, file, resume, failure)
+            }
+            None => total_into(verified, &parts.totals),
+        });
     }
+    let marks = marks.filter(|mark| !mark.replay);
     let stored = scope.concatenate(durable);
     let durable = match &parts.ledger {
         Some(ledger) => {
@@ -98,14 +118,21 @@ fn room<'scope, A: 'static, B: 'static>(
 
 /// What scoring may hold a forecast against: measured frames, not those made up for a gap.
 fn observation(admitted: Admitted) -> Option<Frame> {
-    let Admitted { sensor, valid_time, offset, shape, data, filled, .. } = admitted;
-    (!filled).then_some(Frame {
+    let measured = !admitted.filled();
+    let Admitted { sensor, valid_time, offset, shape, data, replay, scored, .. } = admitted;
+    measured.then_some(Frame {
         sensor,
         valid_time,
         offset,
         shape,
         data: Rc::unwrap_or_clone(data),
-        replay: false,
+        replay,
+        scored,
         record: None,
     })
+}
+
+/// What came too late for any window, but was measured.
+fn belated(reject: Reject) -> Option<Frame> {
+    reject.reason.measured().then_some(reject.frame)
 }

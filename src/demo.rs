@@ -11,7 +11,7 @@ use physicnet_connectors::synthetic::{Field, Recording, SyntheticSource};
 use physicnet_connectors::zarr::ZarrSink;
 use physicnet_connectors::{Sink, SinkConfig, SourceConfig};
 use physicnet_operators::model::Checkpoint;
-use physicnet_operators::scoring::{Metrics, Totals};
+use physicnet_operators::scoring::{Metrics, Span};
 use physicnet_stream::{Forecast, Stop};
 
 use crate::config::{Job, parse};
@@ -77,7 +77,10 @@ pub fn demo(
 
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
     let served = job.serve(&mut parts)?;
-    let (totals, counts) = (Arc::clone(&parts.totals), parts.counts.clone());
+    let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
+    // A warning would be drawn across the table: how far the flows drifted is said below it.
+    parts.drift.alarm = 1.0;
+    let (health, usage) = (parts.health.clone(), parts.checkpoint.usage.clone());
     let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();
     let kept: Arc<Mutex<Option<Forecast>>> = Arc::default();
@@ -97,7 +100,7 @@ pub fn demo(
     let engine = std::thread::spawn(move || engine::run(parts, &cluster, &stopping));
     let mut screen = Screen::new();
     let state = |ended: bool| {
-        let report = Report::new(&model, &snapshot(&totals), &variables);
+        let report = Report::new(&model, &totals.over(Span::All), &variables);
         let seconds = begun.elapsed().as_secs_f64();
         let made = counts.forecasts();
         let rate = made as f64 / seconds;
@@ -126,17 +129,17 @@ pub fn demo(
         picture(&source, &forecast, &variable.units, &path)?;
         let _ = writeln!(text, "picture:   {}", path.display());
     }
+    let furthest = health.sensors().into_values().filter_map(|sensor| sensor.furthest);
+    if let (Some(furthest), Some(usage)) = (furthest.reduce(f64::max), usage) {
+        let (window, alarm) = (usage.window, usage.alarm());
+        let _ = writeln!(
+            text,
+            "drift:     up to {furthest:.3} from the training data over {window} frames; a job \
+             would warn above {alarm:.3}"
+        );
+    }
     text.push_str(&verdict(&report));
     Ok(writeln!(std::io::stdout(), "{text}")?)
-}
-
-type Snapshot = std::collections::BTreeMap<
-    physicnet_operators::scoring::Key,
-    physicnet_operators::scoring::Sums,
->;
-
-fn snapshot(totals: &Totals) -> Snapshot {
-    totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// RMSE by lead, models side by side.

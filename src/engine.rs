@@ -13,7 +13,8 @@ use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::fusion::FuseConfig;
-use physicnet_operators::model::Checkpoint;
+use physicnet_operators::model::{Checkpoint, ModelConfig};
+use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
 use timely::container::CapacityContainerBuilder;
@@ -24,6 +25,8 @@ use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use crate::dataflow;
+use crate::health::Health;
+use crate::scores::ScoresFile;
 use crate::telemetry::Telemetry;
 
 /// How many workers there are and where.
@@ -65,12 +68,28 @@ pub struct Parts {
     pub ledger: Option<Ledger>,
     /// What is verified, if anything.
     pub scoring: Option<ScoringConfig>,
-    /// Where the verification's running totals are kept.
+    /// The verification's running totals.
     pub totals: Totals,
+    /// The file that keeps them over a restart, if one does.
+    pub scores: Option<ScoresFile>,
     /// What has flowed so far.
     pub counts: Counts,
+    /// When a sensor's codes are alarming.
+    pub drift: DriftConfig,
+    /// How each sensor is.
+    pub health: Health,
     /// Who watches, if anyone does.
     pub telemetry: Telemetry,
+}
+
+impl Parts {
+    /// For how many cadences back a restart makes again what waits for its verification.
+    pub(crate) fn pending(&self) -> usize {
+        let (Some(scoring), Some(_)) = (&self.scoring, &self.scores) else { return 0 };
+        let ModelConfig { history, horizon, .. } = self.checkpoint.config;
+        let window = history + self.admission.largest_gap as usize + 1;
+        horizon + scoring.correct_within as usize + window
+    }
 }
 
 /// What has flowed through this process.
@@ -120,7 +139,7 @@ impl Counts {
     pub(crate) fn admitted(&self) -> impl FnMut(&Admitted) + 'static {
         let counters = Arc::clone(&self.0);
         move |frame| {
-            let counter = if frame.filled { &counters.filled } else { &counters.admitted };
+            let counter = if frame.filled() { &counters.filled } else { &counters.admitted };
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -173,9 +192,10 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
     let net = parts.checkpoint.network(&parts.device);
     let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
-    let (claim, resume) = match &parts.ledger {
-        Some(ledger) => agree(worker, ledger, pace),
-        None => (None, parts.resume.clone()),
+    let (claim, resume) = if parts.ledger.is_some() || parts.scores.is_some() {
+        agree(worker, parts, pace)
+    } else {
+        (None, parts.resume.clone())
     };
     let beat = parts.telemetry.worker(worker);
     if let Ok(net) = net {
@@ -203,8 +223,9 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
 }
 
 /// Where the job goes on, the same for every worker of every process: the first worker makes
-/// itself the one writer of the ledger, and only then reads it and tells the others.
-fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> (Option<Claim>, Resume) {
+/// itself the one writer of the ledger, if there is one, and only then reads it and tells the
+/// others. The file of the scores is its own too.
+fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Resume) {
     let heard = Rc::new(RefCell::new(None));
     let hearing = Rc::clone(&heard);
     let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Resume>>>>::new();
@@ -214,8 +235,16 @@ fn agree(worker: &mut Worker, ledger: &Ledger, pace: &Pace) -> (Option<Claim>, R
     });
     let mut claim = None;
     if worker.index() == 0 {
-        let resume = ledger.claim(&pace.stop).map(|(own, resume)| {
-            claim = Some(own);
+        let resume = match &parts.ledger {
+            Some(ledger) => ledger.claim(&pace.stop).map(|(own, resume)| {
+                claim = Some(own);
+                resume
+            }),
+            None => Ok(parts.resume.clone()),
+        };
+        let resume = resume.map(|mut resume| {
+            let scores = parts.scores.as_ref().map(ScoresFile::reached);
+            scores.into_iter().for_each(|reached| resume.reach_back(reached.clone()));
             resume
         });
         input.send(resume.map_err(|error| pace.failure.report(error)).ok());

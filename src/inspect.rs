@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_operators::model::Checkpoint;
+use physicnet_operators::quantization::Usage;
 use physicnet_operators::scoring::Metrics;
 use physicnet_stream::{Frame, format_time};
 
@@ -148,8 +149,26 @@ fn checkpoint(checkpoint: &Checkpoint) -> Result<String> {
         serde_yaml_ng::to_string(&checkpoint.config)?,
         serde_yaml_ng::to_string(&checkpoint.provenance)?,
     );
+    let known = checkpoint.usage.as_ref().map(usage);
+    let unknown =
+        || "codes: how they are used is not known; `physicnet calibrate` counts it".into();
+    let _ = writeln!(text, "{}\n", known.unwrap_or_else(unknown));
     for (name, weight) in &checkpoint.weights {
         let _ = writeln!(text, "  {name:<40} {:?}", weight.dims());
     }
     Ok(text)
+}
+
+/// What is usual of a model's codes, in a line.
+pub fn usage(usage: &Usage) -> String {
+    format!(
+        "codes: perplexity {:.1} of {}, {} never used; {} frames usually lie up to {:.3} from \
+         training, the alarm is above {:.3}",
+        usage.perplexity(),
+        usage.counts.len(),
+        usage.dead(),
+        usage.window,
+        usage.usual,
+        usage.alarm(),
+    )
 }

@@ -2,8 +2,8 @@
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
 //! ([`config`], [`training`], [`simulate`], [`publish`]), looks at what comes out ([`evaluate`],
-//! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`telemetry`],
-//! [`dashboard`], [`top`]).
+//! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`scores`], [`health`],
+//! [`telemetry`], [`dashboard`], [`top`]).
 
 pub mod cli;
 pub mod config;
@@ -12,9 +12,11 @@ pub mod dataflow;
 pub mod demo;
 pub mod engine;
 pub mod evaluate;
+pub mod health;
 pub mod inspect;
 pub mod publish;
 pub mod render;
+pub mod scores;
 pub mod simulate;
 pub mod tail;
 pub mod telemetry;

@@ -36,10 +36,14 @@ pub struct Forecast {
     pub revision: u32,
     /// The share of missing pixels in the window, 0 to 1.
     pub missing: f32,
-    /// The offset of the newest frame in the window: where reading goes on after a restart.
+    /// The offset of the frame that led to it: reading goes on after it.
     pub offset: u64,
-    /// The offset of the oldest frame that a restart must read to rebuild this window.
+    /// The offset of the first frame that a restart must read again.
     pub replay_from: u64,
+    /// Made again after a restart: the first one is durable.
+    pub replay: bool,
+    /// Made again after a restart: the verification has taken it in.
+    pub scored: bool,
 }
 
 impl Forecast {

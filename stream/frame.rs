@@ -22,8 +22,10 @@ pub struct Frame {
     pub shape: [usize; 3],
     /// The values, row-major in `shape`.
     pub data: Vec<f32>,
-    /// Read again to rebuild a window: no forecast starts from it, and it is not rejected twice.
+    /// Read again after a restart: what it led to, forecasts or a reject, is durable.
     pub replay: bool,
+    /// Read again after a restart: the verification has taken it in.
+    pub scored: bool,
     /// The message that it was decoded from, where it came as one.
     pub record: Option<Box<Record>>,
 }
@@ -103,6 +105,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the frame is an observation all the same: it came too late for any window, or again.
+    pub fn measured(&self) -> bool {
+        matches!(self, Self::Late { .. } | Self::Corrected | Self::Duplicate)
+    }
+
     /// The reason in one word, as metrics and logs label it.
     pub fn label(&self) -> &'static str {
         match self {

@@ -29,6 +29,7 @@ pub(crate) fn frame(step: u64, time: Time, phase: f32) -> Frame {
         shape: [1, height, width],
         data,
         replay: false,
+        scored: false,
         record: None,
     }
 }

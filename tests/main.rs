@@ -1,10 +1,12 @@
 //! The command and the engine, as their users meet them.
 
 mod architecture;
+mod drift;
 mod faults;
 mod following;
 mod house;
 mod kafka;
 mod kafka_tools;
+mod revisions;
 mod streaming;
 mod watching;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use physicnet_connectors::kafka::{KafkaSource, Topics, source};
-use physicnet_operators::admission::{AdmissionConfig, Admit};
+use physicnet_operators::admission::{AdmissionConfig, Admit, Memory};
 use physicnet_stream::{Catalogue, Failure, Pace, Resume, Stop};
 use rdkafka::error::KafkaError;
 use serde_json::{Map, Value, json};
@@ -99,7 +99,7 @@ fn engine(asked: &Asked, topic: &Topic, side: usize, frames: u64) -> Result<f64>
         topics.any().into_iter().for_each(|any| _ = catalogue.insert_any(Arc::clone(any)));
         worker.dataflow::<u64, _, _>(|scope| {
             let frames = source(scope, &topics, &Resume::default(), pace);
-            let judged = frames.admit(&AdmissionConfig::default(), &catalogue, 2);
+            let judged = frames.admit(&AdmissionConfig::default(), &catalogue, Memory::of(2));
             judged.marks.filter(|_| false).probe_with(&durable);
             let count = move |frame: &physicnet_operators::admission::Admitted| {
                 counted.fetch_add(1, Ordering::Relaxed);

@@ -160,6 +160,7 @@ impl Sender {
                 shape: [1, self.like.grid.y.values.len(), self.like.grid.x.values.len()],
                 data: field.clone(),
                 replay: false,
+                scored: false,
                 record: None,
             };
             let named = Sensor { id: frame.sensor.clone(), ..self.like.clone() };

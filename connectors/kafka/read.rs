@@ -125,7 +125,7 @@ impl Reader {
         for (topic, partition) in share {
             let log = &topics.partitions[&(topic.clone(), *partition)];
             let failed = |e| cluster.error(&format!("asking for {log}"), e);
-            let next = resume.next.get(log).copied().unwrap_or(0) as i64;
+            let next = resume.start(log).unwrap_or(0) as i64;
             let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
             if next < low {
                 let gone = low - next;
@@ -261,13 +261,16 @@ pub(super) fn replay(
     stop: &Stop,
 ) -> Result<Vec<Frame>> {
     let mine = |log: &str| topics.place(log).is_some_and(|place| share.contains(place));
-    let windows: Vec<_> = resume
+    // What comes after the start is read anyway.
+    let before = |at: &&Position| resume.start(&at.log).is_none_or(|start| at.offset < start);
+    let windows: Vec<(_, Vec<&Position>)> = resume
         .windows
         .iter()
         .filter(|(_, window)| window.last().is_some_and(|newest| mine(&newest.log)))
+        .map(|(sensor, window)| (sensor, window.iter().filter(before).collect()))
         .collect();
     let mut wanted = BTreeMap::<(String, i32), BTreeSet<i64>>::new();
-    for position in windows.iter().flat_map(|(_, window)| *window) {
+    for position in windows.iter().flat_map(|(_, window)| window) {
         if let Some(place) = topics.place(&position.log) {
             wanted.entry(place.clone()).or_default().insert(position.offset as i64);
         }
@@ -314,7 +317,7 @@ fn fetch(
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     if run.binary_search(&message.offset()).is_ok() {
-                        let frame = Frame { replay: true, ..decoder.frame(&message) };
+                        let frame = decoder.frame(&message);
                         found.insert(frame.position(), frame);
                     }
                     if message.offset() >= last {

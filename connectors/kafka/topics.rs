@@ -127,7 +127,7 @@ impl Decoder {
         });
         record.cut = verbatim.map(|pixels| pixels.start);
         let (offset, record) = (message.offset() as u64, Some(Box::new(record)));
-        Frame { sensor, valid_time, offset, shape, data, replay: false, record }
+        Frame { sensor, valid_time, offset, shape, data, replay: false, scored: false, record }
     }
 
     fn decode(&mut self, message: &BorrowedMessage) -> Result<(SensorId, Measured), Unfit> {

@@ -107,6 +107,7 @@ impl Recording {
             shape: sensor.grid.shape(),
             data,
             replay: false,
+            scored: false,
             record: None,
         }))
     }

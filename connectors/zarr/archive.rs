@@ -179,7 +179,16 @@ impl Archive {
             rest = behind;
         }
         let (sensor, valid_time) = (known.id.clone(), self.times[frame]);
-        Ok(Frame { sensor, valid_time, offset: row, shape, data, replay: false, record: None })
+        Ok(Frame {
+            sensor,
+            valid_time,
+            offset: row,
+            shape,
+            data,
+            replay: false,
+            scored: false,
+            record: None,
+        })
     }
 }
 

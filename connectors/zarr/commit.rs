@@ -6,7 +6,11 @@
 //!
 //! What lies behind the consolidated length is invisible, so a crash leaves nothing torn, and the
 //! next start removes it. Nothing but the root says what is committed.
+//!
+//! A revised forecast takes the place of the one before it, array by array, its revision last: a
+//! crash leaves the older revision's number, and the next start writes it again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,10 +28,11 @@ pub(super) struct ForecastStore {
     files: Files,
     layout: Layout,
     model: Arc<str>,
-    /// Forecasts in the store.
-    length: u64,
-    last: Option<Time>,
-    /// What the last chunk of every coordinate along time holds.
+    /// How far the job is that writes it.
+    progress: Option<Progress>,
+    /// Where each reference time lies in the store.
+    places: BTreeMap<Time, usize>,
+    /// The coordinates along time.
     times: Vec<i64>,
     revisions: Vec<i32>,
     missing: Vec<f32>,
@@ -52,8 +57,8 @@ impl ForecastStore {
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
             model: Arc::clone(&first.model),
-            length: 0,
-            last: None,
+            progress: None,
+            places: BTreeMap::new(),
             times: Vec::new(),
             revisions: Vec::new(),
             missing: Vec::new(),
@@ -69,7 +74,10 @@ impl ForecastStore {
     fn recover(&mut self, path: &Path, root: &Value) -> Result<()> {
         let what = path.display();
         let other = |why: String| Error::new(&what, format!("{why}; choose another path"));
-        Progress::of(root).ok_or_else(|| other("was not written by PhysicNet".into()))?;
+        self.progress = Progress::of(root);
+        if self.progress.is_none() {
+            return Err(other("was not written by PhysicNet".into()));
+        }
         let model = root["attributes"]["model"].as_str().unwrap_or_default();
         if model != &*self.model {
             let why = format!("holds forecasts of model {model}, this job's is {}", self.model);
@@ -84,25 +92,24 @@ impl ForecastStore {
                 return Err(other(format!("{why}: array {} differs", field.name)));
             }
         }
-        self.length = held;
-        let (full, tail) = (held / LENGTH, (held % LENGTH) as usize);
         let open = Store::open(path)?;
-        let last_chunk = |name: &str, at: u64| {
-            let array = open.array(name)?;
-            let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
-            let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
-            chunk.ok_or_else(why)
+        let whole = |name: &str| {
+            let mut all = Vec::new();
+            for at in 0..held.div_ceil(LENGTH) {
+                let array = open.array(name)?;
+                let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
+                let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
+                all.extend(chunk.ok_or_else(why)?);
+            }
+            Ok(all)
         };
-        if tail > 0 {
-            self.times = values(&last_chunk("time", full)?, tail, i64::from_ne_bytes);
-            self.revisions = values(&last_chunk("revision", full)?, tail, i32::from_ne_bytes);
-            self.missing = values(&last_chunk("missing", full)?, tail, f32::from_ne_bytes);
-            self.last = self.times.last().copied();
-        } else if let Some(at) = full.checked_sub(1) {
-            let times = values(&last_chunk("time", at)?, LENGTH as usize, i64::from_ne_bytes);
-            self.last = times.last().copied();
-        }
-        self.last = self.last.map(|time| time * self.layout.unit.nanoseconds());
+        let held = held as usize;
+        self.times = values(&whole("time")?, held, i64::from_ne_bytes);
+        self.revisions = values(&whole("revision")?, held, i32::from_ne_bytes);
+        self.missing = values(&whole("missing")?, held, f32::from_ne_bytes);
+        let unit = self.layout.unit.nanoseconds();
+        let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
+        self.places = places.collect();
         self.trim()
     }
 
@@ -119,7 +126,7 @@ impl ForecastStore {
 
     /// Takes every array back to the committed length.
     fn trim(&mut self) -> Result<()> {
-        let length = self.length;
+        let length = self.length();
         for field in self.layout.fields(length) {
             self.files.restore(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
             if field.dims[0] != "time" {
@@ -134,33 +141,44 @@ impl ForecastStore {
             }
             (held..end).rev().try_for_each(|at| self.files.remove(&field.chunk_root(at)))?;
         }
-        for (key, bytes) in self.tails(length)? {
-            self.files.restore(&key, &bytes)?;
-        }
-        Ok(())
+        let last = length.checked_sub(1).map(|last| last / LENGTH);
+        last.map_or(Ok(()), |at| {
+            let coordinates = self.coordinates(at)?;
+            coordinates.iter().try_for_each(|(key, bytes)| self.files.restore(key, bytes))
+        })
     }
 
-    /// Appends `forecasts` as one commit: a reader sees all of them or none. Those that are not
-    /// newer than the newest in the store are there already, and are left out.
+    /// Takes in `forecasts` as one commit: a reader sees all new ones or none. Those that the
+    /// store holds already, in the same or a later revision, are left out.
     ///
     /// # Errors
     /// When the disk refuses, or a forecast is not like the others. Then this store must not be
     /// used again, but opened anew.
     pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
-        let mut progress = None;
+        let (mut news, mut changed) = (false, BTreeSet::new());
         for forecast in forecasts {
-            if self.last.is_some_and(|last| forecast.reference_time <= last) {
-                continue;
+            let known = self.places.get(&forecast.reference_time).copied();
+            let held = known.is_some_and(|place| self.revisions[place] >= forecast.revision as i32);
+            if !held {
+                let place = known.unwrap_or(self.times.len());
+                self.put(forecast, place)?;
+                changed.insert(place as u64 / LENGTH);
             }
-            self.append(forecast)?;
-            progress = Some(Progress::after(forecast));
+            // A crash may have left a revision whose frame the root does not tell of.
+            if !held || self.progress.is_none_or(|known| known.next <= forecast.offset) {
+                self.progress = Some(Progress::after(forecast));
+                news = true;
+            }
         }
-        let Some(progress) = progress else { return Ok(()) };
-        let length = self.length;
-        for (key, bytes) in self.tails(length)? {
-            self.files.put(&key, &bytes)?;
+        let Some(progress) = self.progress.filter(|_| news) else { return Ok(()) };
+        // A revision's number says that its values are there.
+        self.files.flush()?;
+        for at in changed {
+            for (key, bytes) in self.coordinates(at)? {
+                self.files.put(&key, &bytes)?;
+            }
         }
-        let fields = self.layout.fields(length);
+        let fields = self.layout.fields(self.length());
         for field in &fields {
             // What does not grow is written once.
             self.files.restore(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
@@ -174,8 +192,14 @@ impl ForecastStore {
         self.files.flush()
     }
 
-    /// Writes one forecast's chunks and takes its coordinates into the last chunk of those.
-    fn append(&mut self, forecast: &Forecast) -> Result<()> {
+    /// Forecasts in the store.
+    fn length(&self) -> u64 {
+        self.times.len() as u64
+    }
+
+    /// Writes one forecast's chunks at `place`, one of the store's or the next, and remembers its
+    /// coordinates.
+    fn put(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
         let what = || format!("forecast of {}", format_time(forecast.reference_time));
         if forecast.model != self.model {
             let why = format!("is by model {}, the store's by {}", forecast.model, self.model);
@@ -187,41 +211,37 @@ impl ForecastStore {
                        `nanoseconds: true` and choose another path";
             return Err(Error::new(what(), why));
         }
-        let at = self.length;
+        let key = [place as u64, 0, 0, 0];
         for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
-            self.files.put(&field.key(&[at, 0, 0, 0]), &field.encode(values)?)?;
+            self.files.put(&field.key(&key), &field.encode(values)?)?;
         }
-        self.times.push(forecast.reference_time / unit);
-        self.revisions.push(forecast.revision as i32);
-        self.missing.push(forecast.missing);
-        self.length += 1;
-        self.last = Some(forecast.reference_time);
-        if self.times.len() as u64 == LENGTH {
-            for (key, bytes) in self.tails(self.length)? {
-                self.files.put(&key, &bytes)?;
-            }
-            (self.times, self.revisions, self.missing) = Default::default();
+        let (revision, missing) = (forecast.revision as i32, forecast.missing);
+        if place == self.times.len() {
+            self.times.push(forecast.reference_time / unit);
+            self.revisions.push(revision);
+            self.missing.push(missing);
+            self.places.insert(forecast.reference_time, place);
+        } else {
+            (self.revisions[place], self.missing[place]) = (revision, missing);
         }
         Ok(())
     }
 
-    /// The last chunks of the coordinates along time, if they are not empty.
-    fn tails(&self, length: u64) -> Result<Vec<(String, Vec<u8>)>> {
-        if self.times.is_empty() {
-            return Ok(Vec::new());
-        }
-        let at = (length - 1) / LENGTH;
+    /// Chunk `at` of each coordinate along time, the revision last: it says that the rest is there.
+    fn coordinates(&self, at: u64) -> Result<Vec<(String, Vec<u8>)>> {
+        let from = (at * LENGTH) as usize;
+        let to = (from + LENGTH as usize).min(self.times.len());
         let padded = |field: &Field, mut values: Vec<u8>, fill: &[u8]| {
             while values.len() < LENGTH as usize * fill.len() {
                 values.extend_from_slice(fill);
             }
             Ok((field.key(&[at]), field.encode(values)?))
         };
-        let [time, revision, missing] = self.layout.along_time(length);
+        let [time, revision, missing] = self.layout.along_time(self.length());
         Ok(vec![
-            padded(&time, native!(self.times), &i64::MIN.to_ne_bytes())?,
-            padded(&revision, native!(self.revisions), &(-1_i32).to_ne_bytes())?,
-            padded(&missing, native!(self.missing), &f32::NAN.to_ne_bytes())?,
+            padded(&time, native!(self.times[from..to]), &i64::MIN.to_ne_bytes())?,
+            padded(&missing, native!(self.missing[from..to]), &f32::NAN.to_ne_bytes())?,
+            padded(&revision, native!(self.revisions[from..to]), &(-1_i32).to_ne_bytes())?,
         ])
     }
 

@@ -63,7 +63,8 @@ pub fn progress(config: &ZarrSink, catalogue: &Catalogue) -> Result<BTreeMap<Sen
             Some(array) => array.times()?,
             None => Vec::new(),
         };
-        let newest = times.last().ok_or_else(|| Error::new(path.display(), "has no times"))?;
+        let newest =
+            times.iter().max().ok_or_else(|| Error::new(path.display(), "has no times"))?;
         all.insert(sensor, Progress { written_until: *newest, ..known });
     }
     Ok(all)

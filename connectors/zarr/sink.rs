@@ -13,11 +13,11 @@ use crate::durable::durable;
 /// Writes forecasts into the stores that `config` names: Zarr version 3 in the layout of
 /// WeatherBench 2, f32 `(time, prediction_timedelta, y, x)`, a chunk for each forecast.
 ///
-/// All forecasts of a sensor that are pending when the disk is free become one commit, which
-/// readers see whole or not at all. They must come in increasing reference time; those that the
-/// store holds already, and any older, are left out, so a replay changes nothing. The frontier
-/// of the output is what is durable. A disk that refuses is reported to `failure`, and nothing
-/// after that is called durable.
+/// All forecasts of a sensor that are pending when the disk is free become one commit, whose new
+/// reference times readers see all or none of. They are stored in the order in which they come. A
+/// later revision takes the place of the one before it; what the store holds already is left out,
+/// so a replay changes nothing. The frontier of the output is what is durable. A disk that refuses
+/// is reported to `failure`, and nothing after that is called durable.
 ///
 /// # Errors
 /// When the paths that `config` gives to the sensors of `catalogue` make no sense.

@@ -144,6 +144,7 @@ impl Reader {
                 shape: [0; 3],
                 data: Vec::new(),
                 replay: false,
+                scored: false,
                 record: None,
             }
         })

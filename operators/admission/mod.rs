@@ -7,6 +7,10 @@
 
 mod gate;
 mod operator;
+mod plan;
+#[cfg(test)]
+mod tests;
 
-pub use gate::{AdmissionConfig, Admitted, Gap, Gate};
+pub use gate::{AdmissionConfig, Admitted, Gap, Gate, Memory};
 pub use operator::{Admit, Judged};
+pub use plan::{Plan, Planned};

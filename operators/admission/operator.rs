@@ -10,7 +10,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::admission::gate::undecodable;
-use crate::admission::{AdmissionConfig, Admitted, Gate};
+use crate::admission::{AdmissionConfig, Admitted, Gate, Memory};
 
 /// What admission makes of frames.
 pub struct Judged<'scope> {
@@ -24,15 +24,13 @@ pub struct Judged<'scope> {
 
 /// Extension trait: brings each sensor's frames to its worker and judges them there.
 pub trait Admit<'scope> {
-    /// Every frame is admitted or rejected, and marked; one that is read again for the window
-    /// alone has been marked, and rejected if it was, before.
-    ///
-    /// `remember` is how many frames back a duplicate is told from a late frame: `history`.
+    /// Every frame is admitted or rejected, and marked. One that is read again after a restart is
+    /// judged again: what it says of itself tells what has been done about it before.
     fn admit(
         self,
         config: &AdmissionConfig,
         catalogue: &Catalogue,
-        remember: usize,
+        memory: Memory,
     ) -> Judged<'scope>;
 }
 
@@ -41,7 +39,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
         self,
         config: &AdmissionConfig,
         catalogue: &Catalogue,
-        remember: usize,
+        memory: Memory,
     ) -> Judged<'scope> {
         let mut builder = OperatorBuilder::new("Admit".to_owned(), self.scope());
         let mut input =
@@ -75,9 +73,9 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
                 let (mut admitted, mut rejected) = (admitted.activate(), rejected.activate());
                 let mut marks = marks.activate();
                 for (use_cap, ((reject_cap, mark_cap), frame)) in pile.take() {
-                    let (replay, read, sensor) =
-                        (frame.replay, frame.position(), frame.sensor.clone());
-                    let gate = gate_of(&mut gates, &frame, &config, &catalogue, remember);
+                    let (read, sensor) = (frame.position(), frame.sensor.clone());
+                    let (replay, scored) = (frame.replay, frame.scored);
+                    let gate = gate_of(&mut gates, &frame, &config, &catalogue, memory);
                     let told = match (undecodable(&frame), gate) {
                         (Some(why), _) => Err(Reason::Undecodable { why }),
                         (None, None) => Err(Reason::UnknownSensor),
@@ -91,15 +89,17 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
                         Ok(frames) => {
                             admitted.session(&use_cap).give_iterator(frames.into_iter());
                         }
-                        Err(_) if replay => {}
                         Err(reject) => {
-                            tracing::warn!(target: "physicnet::admission", "{reject}");
+                            if !replay {
+                                tracing::warn!(target: "physicnet::admission", "{reject}");
+                            }
                             rejected.session(&reject_cap).give(*reject);
                         }
                     }
-                    if !replay {
+                    if !(replay && scored) {
                         let window = gates.get(&sensor).map(Gate::window).unwrap_or_default();
-                        marks.session(&mark_cap).give(Mark { sensor, read, window });
+                        let mark = Mark { sensor, read, window, replay, scored };
+                        marks.session(&mark_cap).give(mark);
                     }
                 }
             }
@@ -113,12 +113,12 @@ fn gate_of<'a>(
     frame: &Frame,
     config: &AdmissionConfig,
     catalogue: &Catalogue,
-    remember: usize,
+    memory: Memory,
 ) -> Option<&'a mut Gate> {
     if !gates.contains_key(&frame.sensor) {
         // An undecodable frame may bear any name: it makes no state.
         let sensor = catalogue.get(&frame.sensor).filter(|_| frame.shape != [0; 3])?;
-        let gate = Gate::new(config.clone(), sensor.cadence, sensor.grid.shape(), remember);
+        let gate = Gate::new(config.clone(), sensor.cadence, sensor.grid.shape(), memory);
         gates.insert(frame.sensor.clone(), gate);
     }
     gates.get_mut(&frame.sensor)

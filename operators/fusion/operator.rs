@@ -133,10 +133,12 @@ fn forecast(
         shape: [model.horizon, writer.channels, newest.extent.height, newest.extent.width],
         products,
         model: Arc::clone(&config.model),
-        revision: 0,
+        revision: window.revision,
         missing: window.missing(),
-        offset: newest.head.offset,
-        replay_from: window.slots[0].coded.frame.head.offset,
+        offset: window.offset,
+        replay_from: window.replay_from,
+        replay: window.replay,
+        scored: window.scored,
     })
 }
 

@@ -1,7 +1,9 @@
 //! The checkpoint: one safetensors file that PyTorch opens with no code of ours.
 //!
 //! Tensors have the names and layouts of a `state_dict`; the metadata holds `format: "pt"` and
-//! one JSON string, `physicnet`, with the config and where the weights come from.
+//! one JSON string, `physicnet`, with the config and where the weights come from. A second one,
+//! `physicnet.usage`, says what codes are usual: it changes no forecast, so it is no part of the
+//! model's id and may be added later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::{ModelConfig, PhysicNet};
+use crate::quantization::Usage;
 
 /// Where a checkpoint's weights come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,9 +34,12 @@ pub struct Provenance {
     pub seed: u64,
     /// Scores on the validation part, by name.
     pub validation: BTreeMap<String, f64>,
-    /// How often training used each code, for drift.
-    pub code_usage: Vec<u64>,
 }
+
+/// The name of the config and the provenance among the metadata.
+const HEADER: &str = "physicnet";
+/// The name of the usage of the codes there.
+const USAGE: &str = "physicnet.usage";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -50,6 +56,8 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// The weights by `state_dict` name.
     pub weights: BTreeMap<String, Tensor>,
+    /// How its codes are used on its training data, where that was measured.
+    pub usage: Option<Usage>,
     /// The first 16 hexadecimal digits of the SHA-256 of config, provenance and weights; `none`
     /// for a network that was never stored.
     pub id: Arc<str>,
@@ -68,7 +76,7 @@ impl Checkpoint {
         let data = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let weights = data.iter().map(|(k, var)| (k.clone(), var.as_tensor().clone())).collect();
         let provenance = Provenance::default();
-        Ok(Self { config: config.clone(), provenance, weights, id: "none".into() })
+        Ok(Self { config: config.clone(), provenance, weights, usage: None, id: "none".into() })
     }
 
     /// Reads a file.
@@ -90,13 +98,23 @@ impl Checkpoint {
         let fail = |why: String| Error::new(name, why);
         let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes)
             .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
-        let json = metadata.metadata().as_ref().and_then(|strings| strings.get("physicnet"));
-        let json = json.ok_or_else(|| {
+        let string = |name| metadata.metadata().as_ref().and_then(|strings| strings.get(name));
+        let json = string(HEADER).ok_or_else(|| {
             fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
         })?;
         let Header { config, provenance } = serde_json::from_str(json)
             .map_err(|error| fail(format!("its config does not fit this version: {error}")))?;
         config.check().map_err(|error| fail(error.to_string()))?;
+        let usage: Option<Usage> = string(USAGE)
+            .map(|json| serde_json::from_str(json))
+            .transpose()
+            .map_err(|error| fail(format!("its code usage does not fit this version: {error}")))?;
+        if let Some(usage) = usage.as_ref().filter(|usage| usage.counts.len() != config.codes) {
+            let (counts, codes) = (usage.counts.len(), config.codes);
+            return Err(fail(format!(
+                "its code usage is of {counts} codes, its config of {codes}"
+            )));
+        }
         let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
             .map_err(|error| fail(error.to_string()))?;
         let weights: BTreeMap<String, Tensor> = tensors.into_iter().collect();
@@ -109,34 +127,37 @@ impl Checkpoint {
             )));
         }
         let id = identity(json, &weights).map_err(|error| fail(error.to_string()))?;
-        Ok(Self { config, provenance, weights, id })
+        Ok(Self { config, provenance, weights, usage, id })
     }
 
-    /// Writes the file: to a temporary name, synced, then renamed.
+    /// Writes the file.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let fail = |error: &dyn std::fmt::Display| {
-            Error::new(path.display(), format!("cannot write it: {error}"))
-        };
         let header = Header { config: self.config.clone(), provenance: self.provenance.clone() };
-        let json = serde_json::to_string(&header).map_err(|error| fail(&error))?;
-        let metadata = HashMap::from([("format".into(), "pt".into()), ("physicnet".into(), json)]);
-        let bytes = safetensors::serialize(self.weights.iter(), Some(metadata))
-            .map_err(|error| fail(&error))?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| fail(&error))?;
+        let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        metadata.insert(HEADER.to_owned(), json(&header, path)?);
+        if let Some(usage) = &self.usage {
+            metadata.insert(USAGE.to_owned(), json(usage, path)?);
         }
-        let temporary = path.with_extension("safetensors.tmp");
-        let write = || -> std::io::Result<()> {
-            use std::io::Write;
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)
-        };
-        write().map_err(|error| fail(&error))
+        write(path, safetensors::serialize(self.weights.iter(), Some(metadata)))
+    }
+
+    /// Writes how its codes are used into the file at `path`, and changes nothing else of it:
+    /// the model's id stays.
+    ///
+    /// # Errors
+    /// When it is no safetensors file, or cannot be written.
+    pub fn describe(path: &Path, usage: &Usage) -> Result<()> {
+        let fail = |error: &dyn std::fmt::Display| Error::new(path.display(), error);
+        let bytes = std::fs::read(path).map_err(|error| fail(&error))?;
+        let (_, known) =
+            safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| fail(&error))?;
+        let mut metadata = known.metadata().clone().unwrap_or_default();
+        metadata.insert(USAGE.to_owned(), json(usage, path)?);
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(&e))?;
+        write(path, safetensors::serialize(tensors.iter(), Some(metadata)))
     }
 
     /// The network with these weights, ready to forecast.
@@ -151,6 +172,33 @@ impl Checkpoint {
         let vb = VarBuilder::from_tensors(weights.map_err(fail)?, DType::F32, device);
         PhysicNet::new(&self.config, vb).map_err(fail)
     }
+}
+
+fn json(value: &impl Serialize, path: &Path) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::new(path.display(), error))
+}
+
+/// Writes the bytes of a file: to a temporary name, synced, then renamed.
+fn write(
+    path: &Path,
+    bytes: std::result::Result<Vec<u8>, safetensors::SafeTensorError>,
+) -> Result<()> {
+    let fail = |error: &dyn std::fmt::Display| {
+        Error::new(path.display(), format!("cannot write it: {error}"))
+    };
+    let bytes = bytes.map_err(|error| fail(&error))?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| fail(&error))?;
+    }
+    let temporary = path.with_extension("safetensors.tmp");
+    let write = || -> std::io::Result<()> {
+        use std::io::Write;
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| fail(&error))
 }
 
 /// The hash of what the file says, whatever order its writer gave the metadata.

@@ -12,6 +12,7 @@ use crate::model::PhysicNet;
 use crate::stage::stage;
 
 /// A frame with its features and its code map: what windows hold.
+#[derive(Clone)]
 pub struct Coded {
     /// The frame.
     pub frame: Cropped,

@@ -24,8 +24,8 @@ pub struct Metrics {
     /// The scale of the structural similarity; absent, it is not taken (it costs as much as all
     /// the rest together).
     pub ssim: Option<Scale>,
-    /// The fractions skill score, where asked for.
-    pub fss: Option<Fss>,
+    /// The fractions skill scores that are taken.
+    pub fss: Vec<Fss>,
 }
 
 impl Metrics {
@@ -41,7 +41,7 @@ impl Metrics {
             Self {
                 thresholds: vec![0.1, 1.0, 5.0],
                 ssim: Some(Scale::Db),
-                fss: Some(Fss { threshold: 1.0, scale: 10 }),
+                fss: vec![Fss { threshold: 1.0, scale: 10 }],
             }
         } else {
             Self::default()
@@ -83,8 +83,9 @@ pub struct Scores {
     pub rel_l2: f64,
     /// Mean over pairs of the structural similarity.
     pub ssim: f64,
-    /// Fractions skill score, 1 - sum (f - o)^2 / (sum f^2 + sum o^2).
-    pub fss: f64,
+    /// Fractions skill scores, 1 - sum (f - o)^2 / (sum f^2 + sum o^2), in the order of the
+    /// [`Metrics`].
+    pub fss: Vec<f64>,
     /// Per threshold, in the order of the [`Metrics`].
     pub categorical: Vec<Categorical>,
 }
@@ -97,8 +98,7 @@ impl From<&Sums> for Scores {
         let variance_p = mean(sums.forecast_squared) - p * p;
         let variance_o = mean(sums.observation_squared) - o * o;
         let of_pairs = |(sum, pairs): (super::Fixed, i64)| sum.get() / pairs as f64;
-        let fss =
-            sums.fss.map_or(f64::NAN, |[ff, fo, oo]| 2.0 * fo as f64 / (ff as f64 + oo as f64));
+        let fss = |[ff, fo, oo]: &[i64; 3]| 2.0 * *fo as f64 / (*ff as f64 + *oo as f64);
         Self {
             pairs: sums.pairs,
             coverage: n / sums.observed as f64,
@@ -109,7 +109,7 @@ impl From<&Sums> for Scores {
             corr: (mean(sums.product) - p * o) / (variance_p * variance_o).sqrt(),
             rel_l2: of_pairs(sums.relative),
             ssim: of_pairs(sums.ssim),
-            fss,
+            fss: sums.fss.iter().map(fss).collect(),
             categorical: sums.tables.iter().map(Categorical::from).collect(),
         }
     }

@@ -16,12 +16,14 @@ mod metrics;
 mod operator;
 mod ssim;
 mod sums;
+mod totals;
 
 pub use fixed::Fixed;
 pub use metrics::{Categorical, Fss, Metrics, Scores};
-pub use operator::{Key, Score, ScoringConfig, Totals, total_into};
+pub use operator::{Key, Pair, Score, ScoringConfig};
 pub use ssim::Scale;
 pub use sums::{Sums, Table};
+pub use totals::{Series, Span, Totals, Verified, total_into};
 
 #[cfg(test)]
 mod tests;

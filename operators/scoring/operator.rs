@@ -1,9 +1,8 @@
 //! The join of forecasts with what then came, incrementally.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use differential_dataflow::difference::Semigroup;
 use differential_dataflow::{AsCollection, VecCollection};
 use physicnet_stream::{Cadence, Forecast, Frame, SensorId, Time, route};
 use serde::{Deserialize, Serialize};
@@ -12,9 +11,6 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 use super::{Metrics, Sums};
-
-/// By how many cadences a correction may come late: as many longer pairs are kept.
-const CORRECTABLE: i64 = 1;
 
 /// What is verified, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +23,9 @@ pub struct ScoringConfig {
     pub to: Option<Time>,
     /// Of the reference times from `from` on (or from the epoch), every how manieth; 0 is 1.
     pub stride: u64,
+    /// Frames and forecasts that come late, or again, count while they are at most so many
+    /// cadences behind the newest frame. As many longer all of it is kept.
+    pub correct_within: u32,
 }
 
 impl ScoringConfig {
@@ -52,33 +51,32 @@ pub struct Key {
     pub channel: u32,
 }
 
-/// The running totals of this process: complete where worker 0 runs.
-pub type Totals = Arc<Mutex<BTreeMap<Key, Sums>>>;
+/// A verified pair: whose scores it adds to, and when it was observed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pair {
+    /// Whose scores.
+    pub key: Key,
+    /// The valid time of the observation.
+    pub valid_time: Time,
+}
 
 /// Extension trait: verifies forecasts.
 pub trait Score<'scope>: Sized {
     /// The sums of every pair of a forecast lead and the observation of its valid time, as the
-    /// differences of a collection of [`Key`]s.
+    /// differences of a collection of [`Pair`]s.
     ///
-    /// An observation belongs to lead k where it lies within half a cadence of its valid time.
-    /// A second observation of the same valid time, or a second forecast of the same reference
-    /// time, replaces the first: its sums are taken away again, exactly. An epoch is joined once
-    /// it is complete, so neither workers nor batches nor the order of arrival can be seen in the
-    /// result. Kept are, per sensor, what that needs: forecasts until a cadence after their last
-    /// lead, and the observations of `horizon + 1` cadences; corrections reach no further back.
+    /// An observation belongs to lead k where it lies within half a cadence of its valid time; of
+    /// two within one cadence the first to come counts. A second observation of the same valid
+    /// time, or a second forecast of the same reference time, replaces the first: its sums are
+    /// taken away again, exactly. An epoch is joined once it is complete, so neither workers nor
+    /// batches can be seen in the result, nor the order of arrival as far as `correct_within`
+    /// reaches. Kept are, per sensor, what that needs: the forecasts of `horizon +
+    /// correct_within` cadences, and as many observations.
     fn verify(
         self,
         observations: StreamVec<'scope, u64, Frame>,
         config: &ScoringConfig,
-    ) -> VecCollection<'scope, u64, Key, Sums>;
-
-    /// [`verify`](Score::verify) into running `totals`; the stream's frontier says what they hold.
-    fn score(
-        self,
-        observations: StreamVec<'scope, u64, Frame>,
-        config: &ScoringConfig,
-        totals: &Totals,
-    ) -> StreamVec<'scope, u64, ()>;
+    ) -> VecCollection<'scope, u64, Pair, Sums>;
 }
 
 impl<'scope> Score<'scope> for StreamVec<'scope, u64, Forecast> {
@@ -86,7 +84,7 @@ impl<'scope> Score<'scope> for StreamVec<'scope, u64, Forecast> {
         self,
         observations: StreamVec<'scope, u64, Frame>,
         config: &ScoringConfig,
-    ) -> VecCollection<'scope, u64, Key, Sums> {
+    ) -> VecCollection<'scope, u64, Pair, Sums> {
         let forecast_owner = Exchange::new(|forecast: &Forecast| route(&forecast.sensor));
         let frame_owner = Exchange::new(|frame: &Frame| route(&frame.sensor));
         let config = config.clone();
@@ -128,7 +126,7 @@ impl<'scope> Score<'scope> for StreamVec<'scope, u64, Forecast> {
                             let memory = sensors.entry(frame.sensor.clone()).or_default();
                             memory.observe(frame, &config, &mut updates);
                         }
-                        let updates = updates.into_iter().map(|(key, sums)| (key, time, sums));
+                        let updates = updates.into_iter().map(|(pair, sums)| (pair, time, sums));
                         output.session(&cap).give_iterator(updates);
                     }
                 }
@@ -136,36 +134,6 @@ impl<'scope> Score<'scope> for StreamVec<'scope, u64, Forecast> {
         )
         .as_collection()
     }
-
-    fn score(
-        self,
-        observations: StreamVec<'scope, u64, Frame>,
-        config: &ScoringConfig,
-        totals: &Totals,
-    ) -> StreamVec<'scope, u64, ()> {
-        total_into(self.verify(observations, config), totals)
-    }
-}
-
-/// Adds a collection's differences into `totals` on worker 0.
-pub fn total_into<'scope>(
-    sums: VecCollection<'scope, u64, Key, Sums>,
-    totals: &Totals,
-) -> StreamVec<'scope, u64, ()> {
-    let totals = Arc::clone(totals);
-    let to_first = Exchange::new(|_: &(Key, u64, Sums)| 0);
-    sums.inner.unary(to_first, "Total", move |_cap, _info| {
-        move |input, output| {
-            input.for_each_stamp(|cap, batches| {
-                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-                for (key, _, sums) in batches.flat_map(|batch| batch.drain(..)) {
-                    totals.entry(key).or_default().plus_equals(&sums);
-                }
-                // Says nothing; it names the container of the output.
-                output.session(&cap).give_iterator(std::iter::empty::<()>());
-            });
-        }
-    })
 }
 
 /// What is kept of one sensor.
@@ -175,46 +143,76 @@ struct Memory {
     observations: BTreeMap<Time, Frame>,
 }
 
-type Updates = Vec<(Key, Sums)>;
+type Updates = Vec<(Pair, Sums)>;
 
 impl Memory {
     fn forecast(&mut self, forecast: Forecast, config: &ScoringConfig, updates: &mut Updates) {
-        if self.observations.keys().next_back().is_some_and(|&now| passed(&forecast, now)) {
+        if self.newest().is_some_and(|now| passed(&forecast, now, config)) {
             // What it could be held against may be gone, or counted already.
             return;
         }
         let previous = self.forecasts.remove(&forecast.reference_time);
-        for frame in self.observations.values() {
-            for (forecast, times) in previous.iter().map(|f| (f, -1)).chain([(&forecast, 1)]) {
-                pair(forecast, frame, times, config, updates);
+        if !forecast.scored {
+            for frame in self.observations.values() {
+                for (forecast, times) in previous.iter().map(|f| (f, -1)).chain([(&forecast, 1)]) {
+                    pair(forecast, frame, times, config, updates);
+                }
             }
         }
         self.forecasts.insert(forecast.reference_time, forecast);
     }
 
     fn observe(&mut self, frame: Frame, config: &ScoringConfig, updates: &mut Updates) {
-        let previous = self.observations.remove(&frame.valid_time);
-        for forecast in self.forecasts.values() {
-            for (frame, times) in previous.iter().map(|f| (f, -1)).chain([(&frame, 1)]) {
-                pair(forecast, frame, times, config, updates);
+        let now = frame.valid_time;
+        if let (Some(newest), Some(cadence)) = (self.newest(), self.cadence()) {
+            let old = cadence.steps(now, newest) > i64::from(config.correct_within);
+            let before = self.observations.range(..now).next_back();
+            let after = self.observations.range(now..).next().filter(|(at, _)| **at != now);
+            let taken = !self.observations.contains_key(&now)
+                && (before.is_some_and(|(at, _)| cadence.steps(*at, now) < 1)
+                    || after.is_some_and(|(at, _)| cadence.steps(now, *at) < 1));
+            if old || taken {
+                return;
             }
         }
-        let now = frame.valid_time;
+        let previous = self.observations.remove(&now);
+        if !frame.scored {
+            for forecast in self.forecasts.values() {
+                for (frame, times) in previous.iter().map(|f| (f, -1)).chain([(&frame, 1)]) {
+                    pair(forecast, frame, times, config, updates);
+                }
+            }
+        }
         self.observations.insert(now, frame);
-        self.forget();
+        self.forget(config);
     }
 
-    /// Lets go of what no frame or forecast in the order of time can still meet.
-    fn forget(&mut self) {
-        let Some((&now, _)) = self.observations.last_key_value() else { return };
-        self.forecasts.retain(|_, forecast| !passed(forecast, now));
-        let longest = |forecast: &Forecast| (forecast.shape[0], forecast.cadence);
-        let (horizon, cadence) = match self.forecasts.last_key_value() {
-            Some((_, forecast)) => longest(forecast),
-            // With no forecast waiting, only the newest frame can meet one that comes late.
-            None => (0, Cadence::new(1).expect("positive")),
-        };
-        self.observations.retain(|&at, _| cadence.steps(at, now) < horizon as i64 + CORRECTABLE);
+    fn newest(&self) -> Option<Time> {
+        self.observations.last_key_value().map(|(&newest, _)| newest)
+    }
+
+    /// That of the forecasts; without one there is nothing to be held against.
+    fn cadence(&self) -> Option<Cadence> {
+        self.forecasts.last_key_value().map(|(_, forecast)| forecast.cadence)
+    }
+
+    /// Lets go of what no frame or forecast can still meet.
+    fn forget(&mut self, config: &ScoringConfig) {
+        let Some(now) = self.newest() else { return };
+        self.forecasts.retain(|_, forecast| !passed(forecast, now, config));
+        // Without a forecast, only frames as late as a first one can meet one.
+        let longest = self.forecasts.last_key_value();
+        let (horizon, cadence) = longest
+            .map_or((0, None), |(_, forecast)| (forecast.shape[0] as i64, Some(forecast.cadence)));
+        let keep = horizon + i64::from(config.correct_within);
+        match cadence {
+            Some(cadence) => self.observations.retain(|&at, _| cadence.steps(at, now) <= keep),
+            None => {
+                while self.observations.len() > keep as usize + 1 {
+                    self.observations.pop_first();
+                }
+            }
+        }
     }
 }
 
@@ -224,8 +222,8 @@ fn lead(forecast: &Forecast, at: Time) -> i64 {
 }
 
 /// Whether `now` is so far beyond the last lead that its observation is no longer corrected.
-fn passed(forecast: &Forecast, now: Time) -> bool {
-    lead(forecast, now) > forecast.shape[0] as i64 + CORRECTABLE
+fn passed(forecast: &Forecast, now: Time, config: &ScoringConfig) -> bool {
+    lead(forecast, now) > forecast.shape[0] as i64 + i64::from(config.correct_within)
 }
 
 /// The sums of every product and channel of `forecast` at the lead that `frame` verifies.
@@ -254,7 +252,7 @@ fn pair(
                 lead: lead as u32,
                 channel: channel as u32,
             };
-            updates.push((key, sums));
+            updates.push((Pair { key, valid_time: frame.valid_time }, sums));
         }
     }
 }

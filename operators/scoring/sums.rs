@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fixed::Fixed;
 use super::fss::fss;
-use super::metrics::Metrics;
+use super::metrics::{Fss, Metrics};
 use super::ssim::ssim;
 
 /// Hits, misses, false alarms, correct negatives.
@@ -55,8 +55,8 @@ pub struct Sums {
     pub ssim: (Fixed, i64),
     /// A contingency table per threshold.
     pub tables: Vec<Table>,
-    /// `[sum f^2, sum f o, sum o^2]` of window counts where FSS is asked for.
-    pub fss: Option<[i64; 3]>,
+    /// `[sum f^2, sum f o, sum o^2]` of window counts per FSS that is asked for.
+    pub fss: Vec<[i64; 3]>,
 }
 
 impl Sums {
@@ -106,7 +106,8 @@ impl Sums {
         if let Some(similarity) = similarity {
             sums.ssim = (Fixed::new(similarity), 1);
         }
-        let fss = metrics.fss.map(|f| fss(p, o, &mask, width, f.threshold, f.scale));
+        let of = |f: &Fss| fss(p, o, &mask, width, f.threshold, f.scale);
+        let fss = metrics.fss.iter().map(of).collect();
         Self {
             pairs: 1,
             error,
@@ -190,11 +191,12 @@ impl Semigroup for Sums {
         if self.tables.len() < other.tables.len() {
             self.tables.resize(other.tables.len(), Table::default());
         }
-        if other.fss.is_some() {
-            self.fss.get_or_insert_default();
+        if self.fss.len() < other.fss.len() {
+            self.fss.resize(other.fss.len(), [0; 3]);
         }
-        let mut other = Self { fss: other.fss.or(self.fss.map(|_| [0; 3])), ..other.clone() };
+        let mut other = other.clone();
         other.tables.resize(self.tables.len(), Table::default());
+        other.fss.resize(self.fss.len(), [0; 3]);
         for (sum, term) in self.reals().into_iter().zip(other.reals()) {
             *sum += *term;
         }

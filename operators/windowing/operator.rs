@@ -1,28 +1,40 @@
-//! Each sensor's ring of encoded frames.
+//! The encoded frames of each sensor, and the windows that are planned over them.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use physicnet_stream::{Failure, SensorId};
+use physicnet_stream::{Pile, SensorId, Time};
 use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
 
+use crate::admission::{Admitted, Plan, Planned};
 use crate::quantization::Coded;
-use crate::stage::stage;
 
 /// One place of a window: an encoded frame, shared by all windows that hold it.
 pub struct Slot {
     /// The encoded frame.
-    pub coded: Coded,
+    pub coded: Rc<Coded>,
     /// The classical flow from this frame back to the one before it, `(rows, columns, 2)`,
     /// estimated when first asked for.
     pub flow: OnceCell<Vec<f32>>,
 }
 
-/// A sensor's last `history` encoded frames, oldest first, never empty.
+/// `history` encoded frames of a sensor, oldest first, never empty.
 pub struct Window {
     /// The frames.
     pub slots: Vec<Rc<Slot>>,
+    /// 0 for the first forecast of its reference time, n + 1 for the next one.
+    pub revision: u32,
+    /// The offset of the frame that led to it.
+    pub offset: u64,
+    /// The offset of the first frame that a restart must read again.
+    pub replay_from: u64,
+    /// Made again after a restart: its first forecast is durable.
+    pub replay: bool,
+    /// Made again after a restart: the verification has its first forecast.
+    pub scored: bool,
 }
 
 impl Window {
@@ -38,61 +50,87 @@ impl Window {
     }
 }
 
-/// Extension trait: slides a window over each sensor's frames.
+/// Extension trait: makes the windows that admission has planned.
 pub trait Windowed<'scope> {
-    /// A window for every frame that completes one; frames made up for a gap, or read again
-    /// after a restart, complete none.
-    fn windows(self, history: usize, failure: &Failure) -> StreamVec<'scope, u64, Window>;
-}
-
-/// Puts the frames that one epoch has of a sensor in order: the frame itself comes after those
-/// that were made up for the gap before it. Timely may swap them, and nothing else: an epoch has
-/// one frame of a sensor.
-fn in_order(frames: &mut [Coded]) {
-    for at in 1..frames.len() {
-        let head = &frames[at].frame.head;
-        if !head.filled {
-            continue;
-        }
-        let after = |other: &Coded| {
-            let other = &other.frame.head;
-            other.sensor == head.sensor && !other.restart && other.valid_time > head.valid_time
-        };
-        if let Some(first) = frames[..at].iter().position(after) {
-            frames[first..=at].rotate_right(1);
-        }
-    }
+    /// The windows of each frame's plan, of encoded frames that are encoded once. Those of frames
+    /// that are read again after a restart are made only if `replayed` says so: somebody wants
+    /// their forecasts though they have gone out.
+    fn windows(self, replayed: bool) -> StreamVec<'scope, u64, Window>;
 }
 
 impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
-    fn windows(self, history: usize, failure: &Failure) -> StreamVec<'scope, u64, Window> {
-        let mut rings = HashMap::<SensorId, VecDeque<Rc<Slot>>>::new();
-        let whole = stage(
-            self,
-            "Window",
-            |_| usize::MAX,
-            failure.clone(),
-            |_| (),
-            move |mut frames| {
-                in_order(&mut frames);
-                let slide = |coded: Coded| {
-                    let head = &coded.frame.head;
-                    let (restart, silent) = (head.restart, head.filled || head.replay);
-                    let ring = rings.entry(head.sensor.clone()).or_default();
-                    if restart {
-                        ring.clear();
+    fn windows(self, replayed: bool) -> StreamVec<'scope, u64, Window> {
+        self.unary(Pipeline, "Window", move |_cap, _info| {
+            let mut sensors = HashMap::<SensorId, Past>::new();
+            let mut pile = Pile::default();
+            move |input, output| {
+                input.for_each_stamp(|cap, batches| {
+                    let Some(cap) = cap.retain_least(output.output_index()) else { return };
+                    let coded = batches.flat_map(|batch| batch.drain(..));
+                    coded.for_each(|coded| pile.push(cap.clone(), coded));
+                });
+                let mut arrived = pile.take();
+                // An epoch has one frame of a sensor: those that were made up around it go first,
+                // its plan asks for them. Stable, so that the epochs keep their order.
+                arrived.sort_by_key(|(cap, coded)| (*cap.time(), !coded.frame.head.filled()));
+                for (cap, coded) in arrived {
+                    let sensor = &coded.frame.head.sensor;
+                    if !sensors.contains_key(sensor) {
+                        sensors.insert(sensor.clone(), Past::default());
                     }
-                    if ring.len() == history {
-                        ring.pop_front();
-                    }
-                    ring.push_back(Rc::new(Slot { coded, flow: OnceCell::new() }));
-                    let complete = ring.len() == history && !silent;
-                    complete.then(|| Window { slots: ring.iter().map(Rc::clone).collect() })
-                };
-                Ok(frames.into_iter().map(slide).collect::<Vec<_>>())
-            },
-        );
-        use timely::dataflow::operators::vec::Map;
-        whole.flat_map(|window| window)
+                    let past = sensors.get_mut(sensor).expect("inserted");
+                    output.session(&cap).give_iterator(past.take(coded, replayed).into_iter());
+                }
+            }
+        })
+    }
+}
+
+/// What is kept of one sensor, by valid time.
+#[derive(Default)]
+struct Past(BTreeMap<Time, Rc<Slot>>);
+
+impl Past {
+    /// Keeps a frame; the windows that its plan asks for.
+    fn take(&mut self, coded: Coded, replayed: bool) -> Vec<Window> {
+        let head = coded.frame.head.clone();
+        let Some(plan) = &head.plan else {
+            self.insert(coded);
+            return Vec::new();
+        };
+        if plan.restart {
+            self.0.clear();
+        }
+        self.insert(coded);
+        self.0 = self.0.split_off(&plan.keep_from);
+        if head.replay && !replayed {
+            return Vec::new();
+        }
+        plan.windows.iter().filter_map(|planned| self.window(&head, plan, planned)).collect()
+    }
+
+    fn insert(&mut self, coded: Coded) {
+        let time = coded.frame.head.valid_time;
+        let slot = Slot { coded: Rc::new(coded), flow: OnceCell::new() };
+        self.0.insert(time, Rc::new(slot));
+    }
+
+    fn window(&self, head: &Admitted, plan: &Plan, planned: &Planned) -> Option<Window> {
+        let slots = planned.frames.iter().map(|time| self.0.get(time).map(Rc::clone));
+        let mut slots = slots.collect::<Option<Vec<_>>>()?;
+        if planned.revision > 0 {
+            // The frame before it may be another one than when its flow was estimated.
+            let newest = slots.pop()?;
+            let coded = Rc::clone(&newest.coded);
+            slots.push(Rc::new(Slot { coded, flow: OnceCell::new() }));
+        }
+        Some(Window {
+            slots,
+            revision: planned.revision,
+            offset: head.offset,
+            replay_from: plan.replay_from,
+            replay: head.replay,
+            scored: head.scored,
+        })
     }
 }

@@ -39,6 +39,18 @@ pub(super) enum Command {
         /// The training file
         file: PathBuf,
     },
+    /// Count a checkpoint's codes on its training data, for drift
+    #[command(
+        after_help = "Example:\n  physicnet calibrate train.yaml out/best.safetensors\n\n`train` \
+        ends with it; this is for checkpoints that were made before it did. Nothing else changes \
+        in the file: forecasts and the model's id stay."
+    )]
+    Calibrate {
+        /// The training file, for its data
+        file: PathBuf,
+        /// The checkpoint to write into
+        checkpoint: PathBuf,
+    },
     /// Score a model beside persistence, advection and the linear trend
     #[command(after_help = "Examples:\n  physicnet evaluate job.yaml --from 2010-08-26T06:00\n  \
         physicnet evaluate --checkpoint radar.safetensors --zarr radar.zarr --json scores.json\n  \

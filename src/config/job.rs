@@ -15,8 +15,11 @@ use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
+use super::DriftSection;
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
+use crate::health::Health;
+use crate::scores::ScoresFile;
 use crate::telemetry::{About, Telemetry};
 
 /// A job: sources, a model, sinks, and what happens between them.
@@ -52,6 +55,9 @@ pub struct Job {
     /// What is verified while the job runs; absent, nothing.
     #[serde(default)]
     pub scoring: Option<ScoringSection>,
+    /// When a sensor no longer shows what the model was trained on.
+    #[serde(default)]
+    pub drift: DriftSection,
     /// Where the running job can be looked at; absent, nowhere.
     #[serde(default)]
     pub dashboard: Option<DashboardConfig>,
@@ -98,14 +104,27 @@ pub struct ScoringSection {
     pub ssim: bool,
     /// The least and the largest value of the data, for the SSIM of anything but rain.
     pub data_range: Option<[f64; 2]>,
-    /// The fractions skill score; absent, at 1 mm/h over 10 pixels for rain alone.
-    pub fss: Option<Fss>,
+    /// The fractions skill scores; absent, at 1 mm/h over 10 pixels for rain alone.
+    pub fss: Option<Vec<Fss>>,
+    /// Frames and forecasts that come late, or again, change the scores while they are at most so
+    /// many cadences behind the newest frame; absent, 3 more than `admission.revise_within`.
+    pub correct_within: Option<u32>,
+    /// The file that keeps the scores over a restart; absent, they begin anew.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for ScoringSection {
     fn default() -> Self {
         let products = ["persistence", "advection"].map(String::from).into();
-        Self { products, thresholds: None, ssim: false, data_range: None, fss: None }
+        Self {
+            products,
+            thresholds: None,
+            ssim: false,
+            data_range: None,
+            fss: None,
+            correct_within: None,
+            store: None,
+        }
     }
 }
 
@@ -134,7 +153,7 @@ impl ScoringSection {
         Metrics {
             thresholds: self.thresholds.clone().unwrap_or(usual.thresholds),
             ssim: if self.ssim { usual.ssim.or(self.data_range.map(linear)) } else { None },
-            fss: self.fss.or(usual.fss),
+            fss: self.fss.clone().unwrap_or(usual.fss),
         }
     }
 }
@@ -160,6 +179,15 @@ impl Job {
             "model: give either `checkpoint` (a file) or `untrained` (a model without weights, \
              e.g. {{history: 4, horizon: 12, expert: advection}})"
         );
+        let revised = self.admission.revise_within.unwrap_or(0);
+        if let Some(within) = self.scoring.as_ref().and_then(|scoring| scoring.correct_within) {
+            ensure!(
+                within >= revised,
+                "scoring.correct_within: {within} is less than admission.revise_within, {revised}: \
+                 revised forecasts would not be verified"
+            );
+        }
+        self.drift.check()?;
         if let Some(dashboard) = &self.dashboard {
             dashboard.address()?;
         }
@@ -274,17 +302,25 @@ impl Job {
             .rejects
             .as_ref()
             .map(|config| RejectsSink::Directory(config.clone(), catalogue.clone()));
+        let revised = self.admission.revise_within.unwrap_or(0);
+        let variables = &checkpoint.config.variables;
         let scoring = self.scoring.as_ref().map(|section| ScoringConfig {
-            channels: checkpoint
-                .config
-                .variables
-                .iter()
-                .map(|v| section.metrics(&v.units))
-                .collect(),
+            channels: variables.iter().map(|v| section.metrics(&v.units)).collect(),
+            correct_within: section.correct_within.unwrap_or(revised + 3),
             ..ScoringConfig::default()
         });
+        let (totals, mut scores) = (Totals::default(), None);
+        if let Some((path, scoring)) =
+            self.scoring.as_ref().and_then(|section| section.store.as_ref()).zip(scoring.as_ref())
+        {
+            let (file, verified) = ScoresFile::open(path, &checkpoint.id, &scoring.channels)?;
+            *totals.now() = verified;
+            scores = Some(file);
+        }
         Ok(Parts {
             resume: resume(&sinks, &catalogue)?,
+            drift: self.drift.config(checkpoint.usage.as_ref())?,
+            health: Health::default(),
             sources,
             admission: self.admission.clone(),
             fuse: FuseConfig { model: Arc::clone(&checkpoint.id), products },
@@ -296,7 +332,8 @@ impl Job {
             rejects: rejects.unwrap_or_default(),
             ledger,
             scoring,
-            totals: Totals::default(),
+            totals,
+            scores,
             counts: Counts::default(),
             telemetry: Telemetry::default(),
             catalogue,
@@ -418,6 +455,8 @@ mod tests {
             ("workers: 0", "workers"),
             ("process: 1", "process"),
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
+            ("drift: {alarm: 1.5}", "drift.alarm"),
+            ("drift: {window: 0}", "drift.window"),
             ("dashboard: {listen: '0.0.0.0:8080'}", "dashboard.listen"),
             ("dashboard: {listen: 8080 please}", "dashboard.listen"),
         ] {

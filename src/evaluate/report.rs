@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use differential_dataflow::difference::Semigroup;
-use physicnet_operators::scoring::{Key, Metrics, Scores, Sums};
+use physicnet_operators::scoring::{Fss, Key, Metrics, Scores, Sums};
 use serde_json::{Map, Value, json};
 
 /// The scores of one lead: `csi_0.1` and its like carry their threshold; NaN where undefined.
@@ -140,6 +140,11 @@ impl VariableReport {
     }
 }
 
+/// What a fractions skill score is called: `fss_1_10` is above 1 over 10 pixels.
+pub(super) fn fss_name(Fss { threshold, scale }: &Fss) -> String {
+    format!("fss_{threshold}_{scale}")
+}
+
 fn row(sums: &Sums, metrics: &Metrics) -> Lead {
     let Scores { pairs, coverage, mse, rmse, mae, bias, corr, rel_l2, ssim, fss, categorical } =
         Scores::from(sums);
@@ -158,9 +163,7 @@ fn row(sums: &Sums, metrics: &Metrics) -> Lead {
     if metrics.ssim.is_some() {
         row.insert("ssim".to_owned(), ssim);
     }
-    if metrics.fss.is_some() {
-        row.insert("fss".to_owned(), fss);
-    }
+    row.extend(metrics.fss.iter().map(fss_name).zip(fss));
     for (threshold, scores) in metrics.thresholds.iter().zip(categorical) {
         row.insert(format!("csi_{threshold}"), scores.csi);
         row.insert(format!("pod_{threshold}"), scores.pod);

@@ -1,10 +1,10 @@
 //! Replays a period through the dataflow and scores what it forecast.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use physicnet_connectors::{Source, SourceConfig};
-use physicnet_operators::scoring::Metrics;
+use physicnet_operators::scoring::{Metrics, Span};
 use physicnet_stream::{Stop, Time, format_time};
 
 use super::Report;
@@ -60,12 +60,11 @@ pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
         config.from = period.from;
         config.stride = period.stride;
     }
-    let (totals, model) = (Arc::clone(&parts.totals), Arc::clone(&parts.checkpoint.id));
+    let (totals, model) = (parts.totals.clone(), Arc::clone(&parts.checkpoint.id));
     engine::run(parts, &job.cluster(), stop)?;
-    let totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
     let variables: Vec<_> =
         variables.into_iter().zip(channels).map(|(v, m)| (v.name, v.units, m)).collect();
-    Ok(Report::new(&model, &totals, &variables))
+    Ok(Report::new(&model, &totals.over(Span::All), &variables))
 }
 
 /// Narrows a source to what the period needs, with the frames of the first window before it.

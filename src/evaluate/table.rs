@@ -32,7 +32,8 @@ pub fn table(report: &Report) -> String {
 /// The scores that were taken, in the order of the table.
 fn scores(variable: &VariableReport) -> Vec<String> {
     let mut names: Vec<String> =
-        ["mse", "rmse", "mae", "bias", "corr", "rel_l2", "ssim", "fss"].map(String::from).into();
+        ["mse", "rmse", "mae", "bias", "corr", "rel_l2", "ssim"].map(String::from).into();
+    names.extend(variable.metrics.fss.iter().map(super::report::fss_name));
     for kind in ["csi", "pod", "far"] {
         names.extend(variable.metrics.thresholds.iter().map(|t| format!("{kind}_{t}")));
     }

@@ -80,7 +80,7 @@ impl Telemetry {
             begun: Instant::now(),
             started: now(),
             counts: counts.clone(),
-            totals: Arc::clone(totals),
+            totals: totals.clone(),
             events: Events::default(),
             sensors: Sensors::new(catalogue.clone(), ours, peers),
             rooms: Arc::default(),

@@ -11,12 +11,14 @@ use timely::worker::Worker;
 use super::histogram::{Histogram, Tally};
 
 /// Operators outside of a region, and the rooms they belong to.
-const AT_HOME: [(&str, &str); 9] = [
+const AT_HOME: [(&str, &str); 11] = [
     ("Synthetic", "sources"),
     ("Zarr", "sources"),
     ("Kafka", "sources"),
     ("Admit", "admission"),
+    ("Drift", "drift"),
     ("Score", "scoring"),
+    ("Scores", "scoring"),
     ("Total", "scoring"),
     ("Rejects", "rejects"),
     ("ZarrSink", "sinks"),

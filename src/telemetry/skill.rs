@@ -1,10 +1,10 @@
 //! The scores of the job so far: the one place that reads scoring's totals.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
-use physicnet_operators::scoring::{Scores, Sums, Totals};
+use physicnet_operators::scoring::{Scores, Span, Sums, Totals};
 use physicnet_stream::SensorId;
 
 /// How good one product is for one channel at one lead.
@@ -27,12 +27,11 @@ pub struct Skill {
 /// The scores of `sensor`, or pooled over all of them: by channel, product and lead.
 pub fn skill(totals: &Totals, sensor: Option<&SensorId>) -> Vec<Skill> {
     let mut pooled = BTreeMap::<_, Sums>::new();
-    let totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+    let totals = totals.over(Span::All);
     for (key, sums) in totals.iter().filter(|(key, _)| sensor.is_none_or(|id| *id == key.sensor)) {
         let at = (key.channel, Arc::clone(&key.product), key.lead);
         pooled.entry(at).or_default().plus_equals(sums);
     }
-    drop(totals);
     let score = |((channel, product, lead), sums): ((u32, Arc<str>, u32), Sums)| {
         let Scores { pairs, rmse, bias, .. } = Scores::from(&sums);
         Skill { product, channel: channel as usize, lead: lead as usize, pairs, rmse, bias }

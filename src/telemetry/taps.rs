@@ -1,20 +1,20 @@
 //! What the dataflow shows of itself as it runs, stream by stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::experts::Consulted;
-use physicnet_operators::quantization::Coded;
+use physicnet_operators::quantization::{Coded, Drift};
 use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId};
 use timely::progress::Stamp;
 
 use super::events::{Kind, now};
 use super::job::{Job, Telemetry};
 use super::sensors::{SensorState, THUMB, Thumb};
-use super::view::{Codes, Field, Made, SIDE};
+use super::view::{Codes, Field, Made, SIDE, put};
 
 /// Arrows along the longer side of a field.
 const ARROWS: usize = 16;
@@ -100,21 +100,21 @@ impl Telemetry {
                 |channel: usize| frame.data.chunks_exact((height * width).max(1)).nth(channel);
             let job = Arc::clone(&known.job);
             if let Some(state) = known.get(&frame.sensor) {
-                if frame.filled {
+                if frame.filled() {
                     state.missing.fetch_add(1, Relaxed);
                 } else {
                     state.used(frame.valid_time);
                 }
-                if let (false, true, Some(plane)) = (frame.filled, job.views.looked(), plane(0)) {
+                if let (false, true, Some(plane)) = (frame.filled(), job.views.looked(), plane(0)) {
                     thumb(state, plane, [height, width]);
                 }
             }
-            if frame.filled {
+            if frame.filled() {
                 return;
             }
             let make = |channel| Some(Field::little(plane(channel)?, [height, width], SIDE));
             let at = frame.valid_time;
-            job.views.keep(&frame.sensor, make, |kept, field| kept.frames.push_back((at, field)));
+            job.views.keep(&frame.sensor, make, |kept, field| put(&mut kept.frames, at, field));
         }
     }
 
@@ -132,7 +132,7 @@ impl Telemetry {
                 Some(Codes { shape, codes: codes.as_slice().into() })
             };
             let at = head.valid_time;
-            job.views.keep(&head.sensor, make, |kept, codes| kept.codes.push_back((at, codes)));
+            job.views.keep(&head.sensor, make, |kept, codes| put(&mut kept.codes, at, codes));
         }
     }
 
@@ -157,7 +157,28 @@ impl Telemetry {
                 Some(Field::little(&both, [extent.height, extent.width], ARROWS))
             };
             let (sensor, at) = (&frame.head.sensor, frame.head.valid_time);
-            job.views.keep(sensor, make, |kept, flow| kept.flows.push_back((at, flow)));
+            job.views.keep(sensor, make, |kept, flow| put(&mut kept.flows, at, flow));
+        }
+    }
+
+    /// How far each sensor is from the training data.
+    pub(crate) fn drift(&self) -> impl FnMut(&Drift) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        let mut alarmed = HashSet::new();
+        move |drift| {
+            let Some(known) = &mut known else { return };
+            let Drift { sensor, distance, alarm, .. } = drift;
+            if let (Some(state), Some(distance)) = (known.get(sensor), distance) {
+                state.set_drift(*distance);
+            }
+            let events = &known.job.events;
+            let far = distance.unwrap_or_default();
+            if *alarm && alarmed.insert(sensor.clone()) {
+                let text = format!("has drifted from the training data: distance {far:.3}");
+                events.publish(Kind::Alarm, Some(sensor), text);
+            } else if !alarm && alarmed.remove(sensor) {
+                events.publish(Kind::Change, Some(sensor), "is like the training data again");
+            }
         }
     }
 
@@ -202,10 +223,8 @@ impl Telemetry {
                     fields: Field::little(&of_channel, [height, width], SIDE),
                 })
             };
-            job.views.keep(&forecast.sensor, make, |kept, made| {
-                kept.made.retain(|other| other.reference_time != made.reference_time);
-                kept.made.push_back(made);
-            });
+            let at = forecast.reference_time;
+            job.views.keep(&forecast.sensor, make, |kept, made| put(&mut kept.made, at, made));
         }
     }
 }

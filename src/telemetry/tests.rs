@@ -6,7 +6,7 @@ use physicnet_stream::{Axis, Cadence, Catalogue, Grid, Sensor, Variable};
 use super::events::now;
 use super::histogram::{Histogram, Tally};
 use super::sensors::Standing;
-use super::view::{Field, Views};
+use super::view::{Field, Views, put};
 use super::{Event, Events, Kind, Sensors};
 
 fn sensor(cadence: i64) -> Arc<Sensor> {
@@ -88,11 +88,7 @@ fn only_what_is_watched_is_kept_and_no_more_than_is_shown() {
     let views = Views::new(3, 2);
     let field = |value: f32| Field { shape: [1, 1, 1], values: [value].into() };
     let keep = |at: i64| {
-        views.keep(
-            &"a".into(),
-            |_| Some(field(at as f32)),
-            |kept, f| kept.frames.push_back((at, f)),
-        );
+        views.keep(&"a".into(), |_| Some(field(at as f32)), |kept, f| put(&mut kept.frames, at, f));
     };
     keep(0);
     let view = views.watch(&"a".into(), 0);

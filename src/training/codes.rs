@@ -14,8 +14,6 @@ pub(crate) struct Codes {
     pub(crate) counts: Vec<f32>,
     /// The running sum of each code's latents, `(code, depth)`.
     pub(crate) sums: Vec<f32>,
-    /// How often each code was nearest since training began.
-    pub(crate) usage: Vec<u64>,
 }
 
 /// The name of the codebook among the weights.
@@ -43,14 +41,12 @@ impl Codes {
         if self.counts.len() != size {
             self.counts = vec![1.0; size];
             self.sums = (0..size).flat_map(|code| spare(code).to_vec()).collect();
-            self.usage = vec![0; size];
         } else {
             let mut counts = vec![0.0_f32; size];
             let mut sums = vec![0.0_f32; size * depth];
             for (row, &code) in rows.iter().zip(codes) {
                 let code = code as usize;
                 counts[code] += 1.0;
-                self.usage[code] += 1;
                 sums[code * depth..][..depth].iter_mut().zip(*row).for_each(|(s, v)| *s += v);
             }
             let blend = |old: &mut f32, new: f32| *old = KEEP * *old + (1.0 - KEEP) * new;

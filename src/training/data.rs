@@ -1,5 +1,6 @@
 //! Windows streamed from archives: a list of places, read when they are drawn.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -18,6 +19,29 @@ struct Place {
     archive: usize,
     sensor: usize,
     first: usize,
+}
+
+/// Consecutive frames of one sensor that belong to one part.
+#[derive(Clone)]
+pub(crate) struct Series {
+    archive: usize,
+    sensor: usize,
+    pub(crate) frames: Range<usize>,
+}
+
+impl Series {
+    /// Every frame of it.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&Self, usize)> {
+        self.frames.clone().map(move |frame| (self, frame))
+    }
+
+    /// Its first three quarters, and the last.
+    pub(crate) fn split(&self) -> (Self, Self) {
+        let Range { start, end } = self.frames;
+        let at = start + 3 * (end - start) / 4;
+        let part = |frames| Self { frames, ..*self };
+        (part(start..at), part(at..end))
+    }
 }
 
 /// The archives and the windows of each part.
@@ -139,6 +163,33 @@ impl Data {
     /// How many windows train and how many validate.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.training.len(), self.validation.len())
+    }
+
+    /// The frames of the training and of the validation part.
+    pub(crate) fn series(&self, model: &ModelConfig) -> [Vec<Series>; 2] {
+        [&self.training, &self.validation].map(|places| {
+            let mut all: Vec<Series> = Vec::new();
+            for &Place { archive, sensor, first } in places {
+                let end = first + model.history + model.horizon;
+                match all.last_mut() {
+                    // The windows of a part come in order, each a frame after the last.
+                    Some(last)
+                        if (last.archive, last.sensor) == (archive, sensor)
+                            && first <= last.frames.end =>
+                    {
+                        last.frames.end = end;
+                    }
+                    _ => all.push(Series { archive, sensor, frames: first..end }),
+                }
+            }
+            all
+        })
+    }
+
+    /// One frame of a series, and whose it is.
+    pub(crate) fn frame(&self, series: &Series, frame: usize) -> Result<(&Arc<Sensor>, Frame)> {
+        let store = &self.archives[series.archive];
+        Ok((&store.sensors()[series.sensor], store.read(series.sensor, frame)?))
     }
 
     /// `[height, width]` of the first sensor.

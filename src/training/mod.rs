@@ -19,9 +19,12 @@ mod state;
 mod tendency;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod usage;
 mod weights;
 
 pub use config::{Augment, By, ErrorKind, LossConfig, Split, TrainConfig};
+pub use usage::calibrate;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -42,6 +45,7 @@ use loss::Loss;
 use optimiser::{Named, Optimiser, rate_at};
 use sample::Sample;
 use state::Notes;
+use threads::on_threads;
 use weights::{draw, known};
 
 /// How a run ended.
@@ -197,9 +201,14 @@ impl<'a> Run<'a> {
         });
         let stopped = outcome?;
         self.save(true)?;
-        let best = self.config.out.join("best.safetensors");
-        let checkpoint =
-            if best.exists() { best } else { self.config.out.join("last.safetensors") };
+        let [best, last] =
+            ["best", "last"].map(|name| self.config.out.join(name).with_extension("safetensors"));
+        // Whoever interrupts does not wait for it; the sitting that ends the run does it.
+        for path in [&best, &last].into_iter().filter(|path| !stopped && path.exists()) {
+            let usage = usage::usage(&self.data, &Checkpoint::load(path)?, config.threads)?;
+            usage.map(|usage| Checkpoint::describe(path, &usage)).transpose()?;
+        }
+        let checkpoint = if best.exists() { best } else { last };
         Ok(Summary { steps: self.optimiser.step, best: self.best, checkpoint, stopped })
     }
 
@@ -372,9 +381,9 @@ impl<'a> Run<'a> {
             steps: self.optimiser.step,
             seed: self.config.seed,
             validation: BTreeMap::new(),
-            code_usage: self.codes.usage.clone(),
         };
-        Ok(Checkpoint { config: self.model.clone(), provenance, weights, id: "none".into() })
+        let (config, usage, id) = (self.model.clone(), None, "none".into());
+        Ok(Checkpoint { config, provenance, weights, usage, id })
     }
 
     fn save(&self, last: bool) -> Result<()> {
@@ -382,7 +391,6 @@ impl<'a> Run<'a> {
             step: self.optimiser.step,
             seconds: self.seconds,
             best: self.best,
-            usage: self.codes.usage.clone(),
             config: fingerprint(self.config),
         };
         let out = &self.config.out;
@@ -400,36 +408,6 @@ struct Shard {
     parts: Vec<(&'static str, f64)>,
     latents: Vec<f32>,
     codes: Vec<u32>,
-}
-
-/// Maps `items` on up to `threads` threads; results in the order of the items.
-fn on_threads<A: Sync, B: Send>(
-    threads: usize,
-    items: &[A],
-    work: impl Fn(&A) -> Result<B> + Sync,
-) -> Vec<Result<B>> {
-    if threads < 2 || items.len() < 2 {
-        return items.iter().map(work).collect();
-    }
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return done };
-            done.push((at, work(item)));
-        }
-    };
-    let mut all: Vec<(usize, Result<B>)> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(take)).collect();
-        let joined = handles.into_iter().map(|handle| match handle.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.flatten().collect()
-    });
-    all.sort_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The number of pixels that count and the sums of errors over them.

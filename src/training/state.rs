@@ -19,8 +19,6 @@ pub(crate) struct Notes {
     pub(crate) seconds: f64,
     /// The best validation score, and the step it was reached at.
     pub(crate) best: Option<(f64, u64)>,
-    /// How often each code was used.
-    pub(crate) usage: Vec<u64>,
     /// The training file, so that another one cannot go on with this state.
     pub(crate) config: String,
 }
@@ -78,7 +76,6 @@ pub(crate) fn load(path: &Path) -> Result<(Optimiser, Codes, Notes)> {
     let codes = Codes {
         counts: book.remove("counts").unwrap_or_default(),
         sums: book.remove("sums").unwrap_or_default(),
-        usage: notes.usage.clone(),
     };
     Ok((Optimiser { step: notes.step, weights, ema, first, second }, codes, notes))
 }

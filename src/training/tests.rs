@@ -38,6 +38,7 @@ fn frames(count: usize, hole: bool) -> Vec<Frame> {
             shape: [1, SIDE, SIDE],
             data,
             replay: false,
+            scored: false,
             record: None,
         }
     };
@@ -146,6 +147,38 @@ fn neither_threads_nor_interruptions_change_the_weights() {
     let other = TrainConfig { seed: 8, ..parts.clone() };
     let error = train(&other, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("belongs to another training file"), "{error}");
+}
+
+#[test]
+fn training_ends_by_counting_its_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    // 40 frames, 28 of which train and 12 choose the weights; one pixel is never measured.
+    let config = config(folder.path(), &frames(40, true), "counted");
+    run(&config);
+    for name in ["best.safetensors", "last.safetensors"] {
+        let path = config.out.join(name);
+        let trained = Checkpoint::load(&path).unwrap();
+        let usage = trained.usage.clone().unwrap();
+        assert_eq!(usage.counts.len(), 16);
+        assert_eq!(usage.counts.iter().sum::<u64>(), 28 * 16, "each cell of each frame");
+        assert_eq!(usage.window, 12);
+        assert!((0.0..1.0).contains(&usage.usual));
+
+        // An older checkpoint has no usage: it can be counted later, to the same numbers.
+        let older = Checkpoint { usage: None, ..trained };
+        older.save(&path).unwrap();
+        let before = Checkpoint::load(&path).unwrap();
+        assert_eq!(before.usage, None);
+        assert_eq!(calibrate(&config, &path).unwrap(), usage);
+        let after = Checkpoint::load(&path).unwrap();
+        assert_eq!((after.usage, after.id), (Some(usage), before.id));
+    }
+    // Without a validation part, a quarter of the training part stands in for it.
+    let split = Split { by: By::Time, train: 1.0, validation: 0.0 };
+    let path = config.out.join("last.safetensors");
+    let usage = calibrate(&TrainConfig { split, ..config }, &path).unwrap();
+    assert_eq!((usage.counts.iter().sum::<u64>(), usage.window), (40 * 16, 10));
+    assert!(usage.usual > 0.0);
 }
 
 #[test]

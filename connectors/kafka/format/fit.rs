@@ -106,6 +106,7 @@ mod tests {
             shape: [1, 2, 3],
             data: vec![1.0, odd, f32::NAN, -0.0, f32::INFINITY, 1e-42],
             replay: false,
+            scored: false,
             record: None,
         };
         let time = TimeFrom::default();

@@ -101,6 +101,62 @@ fn killed_at_any_operation_it_ends_as_the_same_bytes() {
     assert!(kills > 100, "{kills}");
 }
 
+/// A story of six arrivals: new forecasts, one that comes late, and revisions of old ones.
+fn arrivals() -> Vec<Forecast> {
+    let of = |at: u64, revision: u32, offset: u64| {
+        let mut forecast = Forecast { revision, offset, ..forecast("a", &small(), at) };
+        forecast.missing = revision as f32;
+        let data = &mut forecast.products[0].data;
+        data.iter_mut().for_each(|value| *value += 100.0 * revision as f32);
+        forecast
+    };
+    vec![of(0, 0, 0), of(1, 0, 1), of(3, 0, 2), of(2, 0, 3), of(3, 1, 3), of(4, 0, 4), of(1, 1, 5)]
+}
+
+#[test]
+fn a_revision_takes_the_place_of_the_one_before_it() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let grid = small();
+    let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
+    let run = |path: &Path, batch: usize, fuse: Option<usize>| {
+        let mut files = Files::new(path, false)?;
+        files.fuse = fuse;
+        let mut store = ForecastStore::open(files, &sensor, &arrivals()[0], &[], false)?;
+        arrivals().chunks(batch).try_for_each(|batch| store.commit(batch))
+    };
+    let whole = folder.path().join("whole");
+    run(&whole, 1, None).unwrap();
+    let store = crate::zarr::store::Store::open(&whole).unwrap();
+    let chunk = |name: &str, at: &[u64]| {
+        let bytes = store.array(name).unwrap().unwrap().chunk(at).unwrap().unwrap();
+        bytes.as_chunks::<4>().0.to_vec()
+    };
+    // Chunks of coordinates have four entries here: the revision of 1 lies in the first of them.
+    let revisions: Vec<_> = chunk("revision", &[0]).into_iter().map(i32::from_ne_bytes).collect();
+    assert_eq!(revisions, [0, 1, 1, 0]);
+    let missing: Vec<_> = chunk("missing", &[0]).into_iter().map(f32::from_ne_bytes).collect();
+    assert_eq!(missing, [0.0, 1.0, 1.0, 0.0]);
+    let times = store.array("time").unwrap().unwrap().times().unwrap();
+    let expected = [0, 1, 3, 2, 4].map(|at| forecast("a", &grid, at).reference_time);
+    assert_eq!(times, expected, "what comes late stands where it came");
+    let first: Vec<_> = chunk("rain", &[1, 0, 0, 0]).into_iter().map(f32::from_ne_bytes).collect();
+    assert_eq!(first[0], 101.0);
+
+    let (whole, mut kills) = (files(&whole), 0);
+    for fuse in 0.. {
+        let path = folder.path().join(format!("killed-{fuse}"));
+        let died = run(&path, 3, Some(fuse)).is_err();
+        kills += usize::from(run(&path, 2, Some(fuse % 7)).is_err());
+        run(&path, 2, None).unwrap();
+        assert!(files(&path) == whole, "killed after {fuse} operations");
+        kills += usize::from(died);
+        if !died {
+            break;
+        }
+    }
+    assert!(kills > 50, "{kills}");
+}
+
 #[test]
 fn progress_is_where_to_go_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -33,6 +33,7 @@ fn frame(sensor: &str, grid: &Grid, at: u64) -> Frame {
         shape,
         data: (0..shape.iter().product()).map(value).collect(),
         replay: false,
+        scored: false,
         record: None,
     }
 }
@@ -64,5 +65,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
         missing: 0.25,
         offset: at,
         replay_from: at.saturating_sub(3),
+        replay: false,
+        scored: false,
     }
 }

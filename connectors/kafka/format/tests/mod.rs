@@ -112,6 +112,7 @@ fn frame(grid: &Grid, random: &mut Random) -> Frame {
         shape,
         data,
         replay: false,
+        scored: false,
         record: None,
     }
 }
@@ -136,6 +137,8 @@ fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
         missing: 0.25,
         offset: 9,
         replay_from: 4,
+        replay: false,
+        scored: false,
     }
 }
 

@@ -26,6 +26,7 @@ fn ours() -> Vec<(String, Format, Vec<u8>)> {
             shape,
             data,
             replay: false,
+            scored: false,
             record: None,
         };
         let mut forecast = forecast(&grid, 2, &mut Random(0));

@@ -75,6 +75,7 @@ fn what_we_write_is_read_by_the_client() {
             shape,
             data,
             replay: false,
+            scored: false,
             record: None,
         };
         for (name, late) in [("seconds", 0), ("nanoseconds", 5)] {

@@ -1,0 +1,99 @@
+//! How each sensor is: what is watched of it while the job runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use physicnet_operators::quantization::Drift;
+use physicnet_stream::{Reason, Reject, SensorId, format_time};
+
+/// What is known of one sensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SensorHealth {
+    /// Its drift at its newest frame.
+    pub drift: Option<Drift>,
+    /// The largest distance from the training data so far.
+    pub furthest: Option<f64>,
+    /// How many alarms began.
+    pub alarms: u64,
+    /// Its frames that were refused, by reason: `late` and the others.
+    pub rejects: BTreeMap<&'static str, u64>,
+}
+
+/// The sensors of this process, for everything that looks at a running job.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<SensorId, SensorHealth>>>);
+
+impl Health {
+    /// Every sensor as it is now.
+    pub fn sensors(&self) -> BTreeMap<SensorId, SensorHealth> {
+        self.lock().clone()
+    }
+
+    /// The sensors that had an alarm, each with the furthest that it was from the training data.
+    pub fn drifted(&self) -> Vec<String> {
+        let sensors = self.lock();
+        let alarmed = sensors.iter().filter(|(_, health)| health.alarms > 0);
+        let furthest = |health: &SensorHealth| health.furthest.unwrap_or_default();
+        alarmed.map(|(sensor, health)| format!("{sensor} {:.3}", furthest(health))).collect()
+    }
+
+    /// Takes note of a sensor's drift, and says when an alarm begins or ends.
+    pub(crate) fn drift(&self, limit: f64) -> impl FnMut(&Drift) + 'static {
+        let health = self.clone();
+        move |drift| {
+            let mut sensors = health.lock();
+            let known = sensors.entry(drift.sensor.clone()).or_default();
+            let before = known.drift.replace(drift.clone()).is_some_and(|drift| drift.alarm);
+            let both = known.furthest.into_iter().chain(drift.distance);
+            known.furthest = both.reduce(f64::max);
+            known.alarms += u64::from(drift.alarm && !before);
+            // The log may be slow, and other sensors should not wait for it.
+            drop(sensors);
+            if drift.alarm != before {
+                tell(drift, limit);
+            }
+        }
+    }
+
+    /// Counts a refused frame under its sensor.
+    pub(crate) fn reject(&self) -> impl FnMut(&Reject) + 'static {
+        let health = self.clone();
+        move |reject| {
+            let mut sensors = health.lock();
+            // Frames like these may bear any name: they make no entry.
+            let stranger =
+                matches!(reject.reason, Reason::UnknownSensor | Reason::Undecodable { .. });
+            if !stranger || sensors.contains_key(&reject.frame.sensor) {
+                let known = sensors.entry(reject.frame.sensor.clone()).or_default();
+                *known.rejects.entry(reject.reason.label()).or_default() += 1;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SensorId, SensorHealth>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that an alarm has begun or ended.
+fn tell(drift: &Drift, limit: f64) {
+    let Drift { sensor, valid_time, distance, missing, alarm } = drift;
+    let time = format_time(*valid_time);
+    let distance = distance.map_or("unknown".to_owned(), |distance| format!("{distance:.3}"));
+    let (limit, missing) = (format!("{limit:.3}"), format!("{:.1} %", 100.0 * missing));
+    if *alarm {
+        tracing::warn!(
+            target: "physicnet::drift",
+            %time, %distance, %limit, %missing,
+            "{sensor} has drifted from the training data, and its forecasts may be worse than \
+             their scores were: look at its frames and units; if this is how it is now, train \
+             with it"
+        );
+    } else {
+        tracing::info!(
+            target: "physicnet::drift",
+            %time, %distance, %limit, %missing,
+            "{sensor} is like the training data again"
+        );
+    }
+}

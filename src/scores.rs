@@ -1,0 +1,255 @@
+//! The verification's memory: running totals, and a file that keeps them over a restart.
+//!
+//! ```text
+//! sums of pairs ─┐
+//!                ├─► worker 0: complete epochs ─► totals ─► a file (own thread), now and then
+//! marks ─────────┘
+//! ```
+//!
+//! The file says up to where it has taken frames in. A start reads those again that came later,
+//! and those whose forecasts wait for their observations: nothing is counted twice or left out.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use differential_dataflow::VecCollection;
+use physicnet_operators::scoring::{Key, Metrics, Pair, Series, Sums, Totals, Verified};
+use physicnet_stream::{Error, Failure, Mark, Resume, Time};
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+
+/// The layout of the file; another one is not read.
+const VERSION: u32 = 1;
+/// How often the file is written while frames come.
+const EVERY: Duration = Duration::from_secs(1);
+/// Writing takes at most this share of the time.
+const SHARE: u32 = 50;
+
+/// Where the scores of a job are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoresFile {
+    path: PathBuf,
+    /// Whose scores they are, and which.
+    head: Head,
+    /// The frames up to which it reached when it was opened.
+    reached: Resume,
+}
+
+/// The first line of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    model: Arc<str>,
+    channels: Vec<Metrics>,
+}
+
+/// Each further line but the last.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    key: Key,
+    newest: Time,
+    series: Series,
+}
+
+impl ScoresFile {
+    /// The file at `path` for the scores of `model`, with what is scored of each channel; and the
+    /// totals that it holds, none where there is no file yet.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn open(path: &Path, model: &Arc<str>, channels: &[Metrics]) -> Result<(Self, Verified)> {
+        let head = Head { version: VERSION, model: Arc::clone(model), channels: channels.to_vec() };
+        let mut scores = Self { path: path.to_owned(), head, reached: Resume::default() };
+        let what = || format!("scoring.store: {}", path.display());
+        let verified = match std::fs::File::open(path) {
+            Ok(file) => scores.read(BufReader::new(file)).with_context(what)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Verified::default(),
+            Err(error) => return Err(error).with_context(what),
+        };
+        Ok((scores, verified))
+    }
+
+    /// The frames up to which it reached when it was opened.
+    pub fn reached(&self) -> &Resume {
+        &self.reached
+    }
+
+    fn read(&mut self, file: impl BufRead) -> Result<Verified> {
+        let foreign = "is no file of scores; name another";
+        let mut lines = file.lines();
+        let mut verified = Verified::default();
+        let head = lines.next().context(foreign)??;
+        let head: Head = serde_json::from_str(&head).context(foreign)?;
+        ensure!(
+            head.version == VERSION,
+            "was written in version {}, this program reads {VERSION}; run a newer one",
+            head.version
+        );
+        ensure!(
+            head.model == self.head.model,
+            "holds the scores of model {}, this job's is {}; name another file",
+            head.model,
+            self.head.model
+        );
+        ensure!(
+            head.channels == self.head.channels,
+            "holds other scores than the job asks for (thresholds, ssim or fss); name another file"
+        );
+        let mut resume = None;
+        for line in lines {
+            let line = line?;
+            ensure!(resume.is_none(), "goes on behind its end");
+            match serde_json::from_str(&line) {
+                Ok(Line { key, newest, series }) => verified.restore(key, series, newest),
+                Err(_) => resume = Some(serde_json::from_str(&line).context(foreign)?),
+            }
+        }
+        self.reached = resume.context("is cut off; remove it to begin anew")?;
+        Ok(verified)
+    }
+
+    fn error(&self, why: String) -> Error {
+        Error::new(format!("scoring.store: {}", self.path.display()), why)
+    }
+
+    /// Replaces the file, whole or not at all.
+    fn write(&self, verified: &Verified, resume: &Resume) -> Result<()> {
+        let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
+        let folder = folder.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut name = self.path.file_name().context("names no file")?.to_owned();
+        name.push(".new");
+        let new = folder.join(name);
+        let mut file = std::io::BufWriter::new(std::fs::File::create(&new)?);
+        serde_json::to_writer(&mut file, &self.head)?;
+        file.write_all(b"\n")?;
+        for (key, series, newest) in verified.series() {
+            let (key, series) = (key.clone(), series.clone());
+            serde_json::to_writer(&mut file, &Line { key, newest, series })?;
+            file.write_all(b"\n")?;
+        }
+        serde_json::to_writer(&mut file, resume)?;
+        file.write_all(b"\n")?;
+        file.into_inner().map_err(|error| anyhow!("{error}"))?.sync_all()?;
+        Ok(std::fs::rename(&new, &self.path)?)
+    }
+}
+
+/// Adds up what is verified in `totals`, which hold what `file` held, and keeps it there, on
+/// worker 0; `resume` is where the job goes on. The frontier of what it returns passes the end
+/// when the file is written.
+pub fn keep<'scope>(
+    sums: VecCollection<'scope, u64, Pair, Sums>,
+    marks: StreamVec<'scope, u64, Mark>,
+    totals: &Totals,
+    file: &ScoresFile,
+    resume: &Resume,
+    failure: &Failure,
+) -> StreamVec<'scope, u64, ()> {
+    let scope = marks.scope();
+    let (totals, file, failure) = (totals.clone(), file.clone(), failure.clone());
+    let mut reached = file.reached.clone();
+    // What it has never seen begins now.
+    for (log, next) in &resume.next {
+        reached.next.entry(Arc::clone(log)).or_insert(*next);
+    }
+    for (sensor, window) in &resume.windows {
+        reached.windows.entry(sensor.clone()).or_insert_with(|| window.clone());
+    }
+    if scope.index() == 0 && !file.path.exists() {
+        // Before the first frame: a start without a file takes all that went out for scored.
+        let written = file.write(&totals.now(), &reached);
+        written.unwrap_or_else(|error| failure.report(file.error(format!("{error:#}"))));
+    }
+    let sums_to_first = Exchange::new(|_: &(Pair, u64, Sums)| 0);
+    let marks_to_first = Exchange::new(|_: &Mark| 0);
+    sums.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
+        marks,
+        sums_to_first,
+        marks_to_first,
+        "Scores",
+        move |cap, info| {
+            let wake = scope.worker().sync_activator_for(info.address.to_vec());
+            // What is written at the end must be written before the end.
+            let mut cap = (scope.index() == 0).then_some(cap);
+            let mut epochs = BTreeMap::<u64, (Vec<(Pair, Sums)>, Vec<Mark>)>::new();
+            let mut writing: Option<Receiver<Result<()>>> = None;
+            let (mut changed, mut begun, mut took) = (false, Instant::now(), Duration::ZERO);
+            move |(sums, sums_frontier), (marks, marks_frontier), output| {
+                sums.for_each_stamp(|stamp, batches| {
+                    let Some(stamp) = stamp.retain_least(output.output_index()) else { return };
+                    let (sums, _) = epochs.entry(*stamp.time()).or_default();
+                    let drained = batches.flat_map(|batch| batch.drain(..));
+                    sums.extend(drained.map(|(pair, _, sums)| (pair, sums)));
+                });
+                marks.for_each_stamp(|stamp, batches| {
+                    let Some(stamp) = stamp.retain_least(output.output_index()) else { return };
+                    let (_, marks) = epochs.entry(*stamp.time()).or_default();
+                    marks.extend(batches.flat_map(|batch| batch.drain(..)));
+                });
+                while let Some(epoch) = epochs.first_entry() {
+                    let time = *epoch.key();
+                    if sums_frontier.less_equal(&time) || marks_frontier.less_equal(&time) {
+                        break;
+                    }
+                    let (sums, marks) = epoch.remove();
+                    let mut totals = totals.now();
+                    sums.into_iter().for_each(|(pair, sums)| totals.add(pair, &sums));
+                    let new = marks.into_iter().filter(|mark| !mark.scored);
+                    new.for_each(|mark| reached.apply(mark));
+                    changed = true;
+                }
+                let Some(own) = &mut cap else { return };
+                match writing.as_ref().map(Receiver::try_recv) {
+                    None | Some(Err(TryRecvError::Empty)) => {}
+                    Some(Ok(Ok(()))) => (writing, took) = (None, begun.elapsed()),
+                    Some(told) => {
+                        let why = match told {
+                            Ok(Err(error)) => format!("{error:#}"),
+                            _ => "the thread that writes has ended".to_owned(),
+                        };
+                        failure.report(file.error(why));
+                    }
+                }
+                if failure.failed() {
+                    return; // and the capability stays
+                }
+                let over = sums_frontier.is_empty() && marks_frontier.is_empty();
+                if writing.is_none() {
+                    if over && !changed {
+                        cap = None;
+                        return;
+                    }
+                    if changed && (over || begun.elapsed() > EVERY.max(took * SHARE)) {
+                        let now = (totals.now().clone(), reached.clone());
+                        let (file, wake) = (file.clone(), wake.clone());
+                        let (answer, told) = channel();
+                        std::thread::spawn(move || {
+                            let outcome = file.write(&now.0, &now.1);
+                            // Nobody listens where the worker has gone.
+                            _ = answer.send(outcome);
+                            _ = wake.activate();
+                        });
+                        (writing, changed, begun) = (Some(told), false, Instant::now());
+                    }
+                }
+                let (sums, marks) = (sums_frontier.frontier(), marks_frontier.frontier());
+                if let Some(next) =
+                    sums.iter().chain(marks.iter()).min().filter(|next| *next > own.time())
+                {
+                    own.downgrade(next);
+                }
+                // Says nothing; it names the container of the output.
+                output.session(&own).give_iterator(std::iter::empty::<()>());
+            }
+        },
+    )
+}

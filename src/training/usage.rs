@@ -1,0 +1,114 @@
+//! What a checkpoint's codes usually are: counted on its training data, with the weights as stored.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use physicnet_operators::admission::Admitted;
+use physicnet_operators::cropping::{crop, model_input};
+use physicnet_operators::model::{Checkpoint, PhysicNet};
+use physicnet_operators::quantization::{Ring, Tally, Usage, distance};
+use physicnet_stream::Frame;
+
+use super::config::TrainConfig;
+use super::data::{Data, Series};
+use super::threads::on_threads;
+
+/// Frames of the training part that are counted, spread over all of it.
+const COUNTED: usize = 1024;
+/// The longest sequences whose distance is taken.
+const LONGEST: usize = 96;
+/// Frames of all these sequences together.
+const UNSEEN: usize = 2048;
+
+/// Counts the codes of the checkpoint at `path` on the data of its training file, and writes
+/// that into it. Nothing else changes in it, nor does the model's id.
+///
+/// # Errors
+/// When the data do not fit the checkpoint, it has no codebook, or it cannot be written.
+pub fn calibrate(config: &TrainConfig, path: &Path) -> Result<Usage> {
+    config.validate()?;
+    let checkpoint = Checkpoint::load(path)?;
+    let data = Data::open(config, &mut checkpoint.config.clone())?;
+    let usage = usage(&data, &checkpoint, config.threads)?;
+    let usage = usage.with_context(|| format!("{}: it has no codes to count", path.display()))?;
+    Checkpoint::describe(path, &usage)?;
+    Ok(usage)
+}
+
+/// How the codes of a checkpoint are used; `None` without a codebook.
+pub(super) fn usage(data: &Data, checkpoint: &Checkpoint, threads: usize) -> Result<Option<Usage>> {
+    let net = checkpoint.network(&Device::Cpu)?;
+    if net.encoder.is_none() || net.codebook.is_none() {
+        return Ok(None);
+    }
+    let tallies = |places: &[(&Series, usize)]| -> Result<Vec<Tally>> {
+        let tally = |(series, frame): &(&Series, usize)| tally(&net, data, series, *frame);
+        on_threads(threads, places, tally).into_iter().collect()
+    };
+    let count = |part: &[Series]| -> Result<Vec<u64>> {
+        let all: Vec<_> = part.iter().flat_map(Series::places).collect();
+        let every = all.len().div_ceil(COUNTED).max(1);
+        let some: Vec<_> = all.into_iter().step_by(every).collect();
+        let mut whole = Ring::new(some.len(), net.config.codes);
+        tallies(&some)?.into_iter().for_each(|tally| whole.push(tally));
+        Ok(whole.counts().unwrap_or_default().to_vec())
+    };
+    let [training, validation] = data.series(&net.config);
+    let counts = count(&training)?;
+    ensure!(counts.iter().any(|&count| count > 0), "data: the training part measured nothing");
+
+    let (known, unseen) = match validation.is_empty() {
+        false => (counts.clone(), validation),
+        true => {
+            let (rest, held) = hold_out(training);
+            (count(&rest)?, held)
+        }
+    };
+    let longest = unseen.iter().map(|series| series.frames.len()).max().unwrap_or_default();
+    let window = longest.min(LONGEST);
+    let long: Vec<_> = unseen.iter().filter(|series| series.frames.len() >= window).collect();
+    let some = (UNSEEN / window.max(1)).min(long.len()).max(1);
+    let every = long.len().div_ceil(some).max(1);
+    let mut distances = Vec::new();
+    for series in long.into_iter().step_by(every) {
+        let mut ring = Ring::new(window, net.config.codes);
+        let places: Vec<_> = series.places().take(UNSEEN / some).collect();
+        for tally in tallies(&places)? {
+            ring.push(tally);
+            distances.extend(ring.counts().and_then(|seen| distance(seen, &known)));
+        }
+    }
+    distances.sort_by(f64::total_cmp);
+    let usual = distances.get((distances.len() * 99).div_ceil(100).saturating_sub(1));
+    Ok(usual.map(|&usual| Usage { counts, window, usual }))
+}
+
+/// Takes a quarter away from the training part, to stand in for a validation part: every fourth
+/// series, or of a few series the last quarter of each.
+fn hold_out(training: Vec<Series>) -> (Vec<Series>, Vec<Series>) {
+    if training.len() < 4 {
+        return training.iter().map(Series::split).unzip();
+    }
+    let (mut rest, mut held) = (Vec::new(), Vec::new());
+    for (at, series) in training.into_iter().enumerate() {
+        if at % 4 == 3 { held.push(series) } else { rest.push(series) }
+    }
+    (rest, held)
+}
+
+/// The codes of one frame, as the stream would find them.
+fn tally(net: &PhysicNet, data: &Data, series: &Series, frame: usize) -> Result<Tally> {
+    let (sensor, frame) = data.frame(series, frame)?;
+    let Frame { sensor: id, valid_time, offset, shape, data, .. } = frame;
+    let (data, replay, scored, plan) = (Rc::new(data), false, false, None);
+    let head = Admitted { sensor: id, valid_time, offset, shape, data, replay, scored, plan };
+    let frame = crop(head, sensor, &net.config);
+    let (Some(encoder), Some(codebook)) = (&net.encoder, &net.codebook) else {
+        return Ok(Tally::of(&frame, &[], net.config.stride()));
+    };
+    let features = encoder.forward(&model_input(&frame, &net.device)?, None)?;
+    let codes: Vec<u32> = codebook.codes(&features.latent)?.flatten_all()?.to_vec1()?;
+    Ok(Tally::of(&frame, &codes, net.config.stride()))
+}
