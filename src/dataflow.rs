@@ -58,15 +58,15 @@ pub fn forecast<'scope>(
         .filter(|reject| !reject.frame.replay)
         .inspect(counts.reject())
         .inspect(parts.health.reject())
-        .filter(|reject| reject.reason != Reason::Duplicate)
-        .inspect(watch.rejects());
+        .inspect(watch.rejects())
+        .filter(|reject| reject.reason != Reason::Duplicate);
 
     let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
     let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure))
         .inspect(watch.coded());
     let drift = coded.clone().drift(&net, &parts.drift, failure);
-    let drift = drift.inspect(parts.health.drift(parts.drift.alarm));
+    let drift = drift.inspect(parts.health.drift(parts.drift.alarm)).inspect(watch.drift());
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some()));
     let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure))
         .inspect(watch.consulted());

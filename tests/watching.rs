@@ -147,6 +147,7 @@ fn what_a_job_says_of_itself_is_what_it_does() {
         "experts fusion",
         "fusion scoring",
         "fusion sinks",
+        "quantization drift",
         "quantization windowing",
         "sources admission",
         "windowing experts",

@@ -244,7 +244,7 @@ impl Job {
     /// When its address is not to be had.
     pub fn serve(&self, parts: &mut Parts) -> Result<Option<Served>> {
         let Some(dashboard) = &self.dashboard else { return Ok(None) };
-        let about = About::of(&self.name, parts, self.workers, self.process);
+        let about = About::of(&self.name, parts, &self.cluster());
         parts.telemetry = Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals);
         let served = dashboard::serve(dashboard, &parts.telemetry)?;
         tracing::info!("the dashboard is at http://{}", served.address());

@@ -15,7 +15,7 @@ use super::rates::Rates;
 use super::rooms::Rooms;
 use super::sensors::{SensorState, Sensors};
 use super::view::Views;
-use crate::engine::{Counts, Parts};
+use crate::engine::{Cluster, Counts, Parts};
 
 /// Bounds of the seconds from a frame's arrival to its forecast.
 const LATENCY: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
@@ -39,6 +39,8 @@ pub struct About {
     pub workers: usize,
     /// Which of the processes this is.
     pub process: usize,
+    /// How many there are.
+    pub processes: usize,
     /// How many epochs may be open at once.
     pub in_flight: u64,
     /// Whether forecasts are verified.
@@ -70,6 +72,8 @@ pub struct Telemetry(pub(super) Option<Arc<Job>>);
 impl Telemetry {
     /// Listens to the job that `parts` make.
     pub fn listen(about: About, catalogue: &Catalogue, counts: &Counts, totals: &Totals) -> Self {
+        let first = about.process * about.workers;
+        let (ours, peers) = (first..first + about.workers, about.processes * about.workers);
         Self(Some(Arc::new(Job {
             views: Views::new(about.horizon, about.history),
             about,
@@ -78,7 +82,7 @@ impl Telemetry {
             counts: counts.clone(),
             totals: totals.clone(),
             events: Events::default(),
-            sensors: Sensors::new(catalogue.clone()),
+            sensors: Sensors::new(catalogue.clone(), ours, peers),
             rooms: Arc::default(),
             health: Health::default(),
             latency: Histogram::new(&LATENCY),
@@ -120,8 +124,8 @@ impl Telemetry {
 }
 
 impl About {
-    /// What these parts, run by so many `workers` as process `process`, are.
-    pub fn of(name: &str, parts: &Parts, workers: usize, process: usize) -> Self {
+    /// What these parts are as a job of this `name`, run by `cluster`.
+    pub fn of(name: &str, parts: &Parts, cluster: &Cluster) -> Self {
         let config = &parts.checkpoint.config;
         let variables = config.variables.iter();
         Self {
@@ -131,8 +135,9 @@ impl About {
             history: config.history,
             horizon: config.horizon,
             codes: config.codes,
-            workers,
-            process,
+            workers: cluster.workers,
+            process: cluster.process,
+            processes: cluster.hosts.len().max(1),
             in_flight: parts.in_flight,
             scoring: parts.scoring.is_some(),
         }

@@ -44,12 +44,12 @@ pub const METRICS: [(&str, &str, &str); 29] = [
         "Time a stage takes for what has arrived at once",
     ),
     ("physicnet_stage_batch_records", "histogram", "How much has arrived at once"),
-    ("physicnet_sensor_frames_total", "counter", "Frames of a sensor read"),
+    ("physicnet_sensor_frames_total", "counter", "Frames of a sensor that were judged"),
     ("physicnet_sensor_rejected_total", "counter", "Frames of a sensor not used"),
     (
         "physicnet_last_frame_timestamp_seconds",
         "gauge",
-        "When the newest frame of a sensor was read",
+        "When the newest frame of a sensor was judged",
     ),
     (
         "physicnet_last_valid_timestamp_seconds",
@@ -165,12 +165,13 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
         let labels = [("sensor", id.as_str())];
         let at = |at: u64| (at > 0).then_some(at as f64 / 1e3);
         let (frames, forecast_at) = (state.frames.load(Relaxed), state.forecast_at.load(Relaxed));
+        let rejected = state.rejected.load(Relaxed);
         let valid_time = state.valid_time.load(Relaxed) as f64 / 1e9;
         let value = match name {
             "physicnet_sensor_frames_total" => Some(frames as f64),
-            "physicnet_sensor_rejected_total" => Some(state.rejected.load(Relaxed) as f64),
+            "physicnet_sensor_rejected_total" => Some(rejected as f64),
             "physicnet_last_frame_timestamp_seconds" => at(state.frame_at.load(Relaxed)),
-            "physicnet_last_valid_timestamp_seconds" => (frames > 0).then_some(valid_time),
+            "physicnet_last_valid_timestamp_seconds" => (frames > rejected).then_some(valid_time),
             "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
             _ => state.drift(),
         };

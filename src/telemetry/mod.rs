@@ -8,6 +8,9 @@
 //! others ───────► events ─┘
 //! ```
 //!
+//! Whoever has something to say takes [`Telemetry::events`] to tell it, and [`Telemetry::sensor`] to
+//! add to what is known of a sensor; with nobody listening, both cost nothing.
+//!
 //! Nothing here slows the job: counters are atomic, what is kept is bounded, fields are copied of
 //! watched sensors alone, and a tap that finds its place taken drops what it has.
 

@@ -11,20 +11,33 @@ use timely::worker::Worker;
 use super::histogram::{Histogram, Tally};
 
 /// Operators outside of a region, and the rooms they belong to.
-const AT_HOME: [(&str, &str); 9] = [
+const AT_HOME: [(&str, &str); 11] = [
     ("Synthetic", "sources"),
     ("Zarr", "sources"),
     ("Kafka", "sources"),
     ("Admit", "admission"),
+    ("Drift", "drift"),
     ("Score", "scoring"),
+    ("Scores", "scoring"),
     ("Total", "scoring"),
     ("Rejects", "rejects"),
     ("ZarrSink", "sinks"),
     ("KafkaSink", "sinks"),
 ];
 /// Operators that only pass on what they get.
-const PLUMBING: [&str; 8] =
-    ["Concatenate", "Inspect", "Filter", "FlatMap", "Map", "Probe", "Feedback", "Broadcast"];
+const PLUMBING: [&str; 9] = [
+    "Concatenate",
+    "Exchange",
+    "Inspect",
+    "Filter",
+    "FlatMap",
+    "Map",
+    "Probe",
+    "Feedback",
+    "Broadcast",
+];
+/// The room where everything begins: what counts there is what goes out by the first output.
+const SOURCES: &str = "sources";
 
 /// Bounds of the time that a stage takes for what has arrived.
 pub(super) const SECONDS: [f64; 12] =
@@ -34,9 +47,8 @@ pub(super) const BATCH: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0
 
 /// What one worker has done in one room.
 pub(super) struct Work {
-    /// What came in; of the sources, what went out.
+    /// What came in; at the sources, what went out.
     records: AtomicU64,
-    sent: AtomicU64,
     /// Nanoseconds spent.
     busy: AtomicU64,
     /// Seconds for what had arrived.
@@ -49,7 +61,6 @@ impl Default for Work {
     fn default() -> Self {
         Self {
             records: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             seconds: Histogram::new(&SECONDS),
             batch: Histogram::new(&BATCH),
@@ -91,14 +102,11 @@ impl Rooms {
     /// What has been done so far, by worker and room.
     pub(super) fn read(&self) -> BTreeMap<(usize, String), Done> {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let done = |work: Arc<Work>| {
-            let records = work.records.load(Relaxed);
-            Done {
-                records: if records == 0 { work.sent.load(Relaxed) } else { records },
-                busy: work.busy.load(Relaxed) as f64 / 1e9,
-                seconds: work.seconds.read(),
-                batch: work.batch.read(),
-            }
+        let done = |work: Arc<Work>| Done {
+            records: work.records.load(Relaxed),
+            busy: work.busy.load(Relaxed) as f64 / 1e9,
+            seconds: work.seconds.read(),
+            batch: work.batch.read(),
         };
         work.into_iter().map(|(key, work)| (key, done(work))).collect()
     }
@@ -137,6 +145,7 @@ struct Operator {
 #[derive(Clone, Copy)]
 struct Channel {
     from: usize,
+    by: usize,
     to: usize,
     port: usize,
 }
@@ -157,22 +166,26 @@ impl Log {
                 self.operators.insert(place, Operator { room, waiting: 0, since: time });
             }
             TimelyEvent::Channels(channel) if channel.scope_addr.len() == 1 => {
-                let ((from, _), (to, port)) = (channel.source, channel.target);
-                self.channels.insert(channel.id, Channel { from, to, port });
+                let ((from, by), (to, port)) = (channel.source, channel.target);
+                self.channels.insert(channel.id, Channel { from, by, to, port });
             }
             TimelyEvent::Messages(message) => {
                 let Some(&channel) = self.channels.get(&message.channel) else { return };
                 let records = message.record_count.unsigned_abs();
                 if message.is_send {
-                    if let Some((_, work)) = self.room(channel.from) {
-                        work.sent.fetch_add(records, Relaxed);
+                    match self.room(channel.from) {
+                        Some((room, work)) if room == SOURCES && channel.by == 0 => {
+                            work.records.fetch_add(records, Relaxed);
+                        }
+                        _ => {}
                     }
                     return;
                 }
                 let within = self.room(channel.from).map(|(room, _)| room)
                     == self.room(channel.to).map(|(room, _)| room);
                 let Some(operator) = self.operators.get_mut(&channel.to) else { return };
-                if let (Some((_, work)), 0, false) = (&operator.room, channel.port, within) {
+                let Some((room, work)) = &operator.room else { return };
+                if channel.port == 0 && !within && room != SOURCES {
                     work.records.fetch_add(records, Relaxed);
                     operator.waiting += records;
                 }

@@ -1,11 +1,12 @@
 //! What is known of each sensor: counters that its taps, and whoever knows more, add to.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use physicnet_stream::{Catalogue, Sensor, SensorId, Time};
+use physicnet_stream::{Catalogue, Sensor, SensorId, Time, route};
 
 use super::events::now;
 
@@ -21,7 +22,7 @@ pub(super) const THUMB: usize = 16;
 /// One sensor, as far as it is known. Times are milliseconds since 1970, and 0 for never.
 #[derive(Default)]
 pub struct SensorState {
-    /// Frames that the sources read.
+    /// Frames that were judged, used or not.
     pub frames: AtomicU64,
     /// Frames made up for gaps.
     pub missing: AtomicU64,
@@ -33,11 +34,11 @@ pub struct SensorState {
     pub forecasts: AtomicU64,
     /// Of those, forecasts issued again.
     pub revisions: AtomicU64,
-    /// When its newest frame was read.
+    /// When its newest frame was judged.
     pub frame_at: AtomicU64,
     /// When its newest forecast was made.
     pub forecast_at: AtomicU64,
-    /// The valid time of its newest frame, and whether there is one is told by `frames`.
+    /// The valid time of its newest frame that was used.
     pub valid_time: AtomicI64,
     /// How long it takes from a frame to the next, running mean in milliseconds.
     interval: AtomicU64,
@@ -75,8 +76,20 @@ pub(super) enum Standing {
 }
 
 impl SensorState {
-    /// A frame was read.
-    pub(super) fn frame(&self, valid_time: Time) {
+    /// A frame was used.
+    pub(super) fn used(&self, valid_time: Time) {
+        self.valid_time.fetch_max(valid_time, Relaxed);
+        self.came();
+    }
+
+    /// A frame was not used.
+    pub(super) fn refused(&self, late: bool) {
+        self.rejected.fetch_add(1, Relaxed);
+        self.late.fetch_add(late.into(), Relaxed);
+        self.came();
+    }
+
+    fn came(&self) {
         let now = now();
         let before = self.frame_at.swap(now, Relaxed);
         if before > 0 {
@@ -84,7 +97,6 @@ impl SensorState {
             self.interval.store(if mean == 0 { last } else { (7 * mean + last) / 8 }, Relaxed);
         }
         self.frames.fetch_add(1, Relaxed);
-        self.valid_time.fetch_max(valid_time, Relaxed);
     }
 
     /// How far its codes have moved from those of the training data, if anybody said.
@@ -124,27 +136,38 @@ impl SensorState {
     }
 }
 
-/// The sensors of a job; those that a catalogue knows by name are there from the start.
+/// The sensors that workers of this process own; those that a catalogue knows by name are there
+/// from the start.
 pub struct Sensors {
     catalogue: Catalogue,
+    /// The workers of this process, and how many there are in all.
+    ours: Range<usize>,
+    peers: usize,
     states: RwLock<BTreeMap<SensorId, Arc<SensorState>>>,
 }
 
 impl Sensors {
-    pub(super) fn new(catalogue: Catalogue) -> Self {
-        let known = catalogue.known().take(MOST);
-        let states = known.map(|sensor| (sensor.id.clone(), Arc::default())).collect();
-        Self { catalogue, states: RwLock::new(states) }
+    pub(super) fn new(catalogue: Catalogue, ours: Range<usize>, peers: usize) -> Self {
+        let mut sensors = Self { catalogue, ours, peers, states: RwLock::default() };
+        let known = sensors.catalogue.known().map(|sensor| sensor.id.clone());
+        let known = known.filter(|id| sensors.owns(id)).take(MOST);
+        let states = known.map(|id| (id, Arc::default())).collect();
+        sensors.states = RwLock::new(states);
+        sensors
     }
 
-    /// The sensor of this name, if it is the job's and there is room for it.
+    fn owns(&self, id: &SensorId) -> bool {
+        self.ours.contains(&((route(id) % self.peers as u64) as usize))
+    }
+
+    /// The sensor of this name, if it is the job's and ours and there is room for it.
     pub fn get(&self, id: &SensorId) -> Option<Arc<SensorState>> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = states.get(id) {
             return Some(Arc::clone(state));
         }
         drop(states);
-        self.catalogue.get(id)?;
+        self.catalogue.get(id).filter(|_| self.owns(id))?;
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         if states.len() >= MOST {
             return None;

@@ -54,7 +54,7 @@ fn encode(job: &Job, sensor: &SensorId, channel: usize, choice: Choice, kept: &K
     let made: Vec<Value> = kept
         .made
         .iter()
-        .map(|made| {
+        .map(|(_, made)| {
             let observed = truth(kept, made).iter().flatten().count();
             json!({"reference_time": format_time(made.reference_time),
                    "reference": made.reference_time.to_string(), "revision": made.revision,
@@ -127,10 +127,11 @@ fn about_made(made: &Made) -> Value {
 
 fn choose(kept: &Kept, choice: Choice) -> Option<&Made> {
     let whole = |made: &&Made| truth(kept, made).iter().all(Option::is_some);
+    let mut all = kept.made.iter().map(|(_, made)| made);
     match choice {
-        Choice::Newest => kept.made.back(),
-        Choice::At(at) => kept.made.iter().find(|made| made.reference_time == at),
-        Choice::Verified => kept.made.iter().rev().find(whole).or(kept.made.front()),
+        Choice::Newest => all.next_back(),
+        Choice::At(at) => all.find(|made| made.reference_time == at),
+        Choice::Verified => all.clone().rev().find(whole).or(all.next()),
     }
 }
 

@@ -118,7 +118,8 @@ impl Telemetry {
 fn sensor(id: &SensorId, state: &SensorState, standing: Standing, now: u64) -> Value {
     let ago = |at: u64| (at > 0).then(|| now.saturating_sub(at) as f64 / 1000.0);
     let frames = state.frames.load(Relaxed);
-    let valid_time = (frames > 0).then(|| format_time(state.valid_time.load(Relaxed)));
+    let rejected = state.rejected.load(Relaxed);
+    let valid_time = (frames > rejected).then(|| format_time(state.valid_time.load(Relaxed)));
     let thumb = state.thumb.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let thumb = thumb.map(|thumb| {
         let pixels: String = thumb.pixels.iter().map(|pixel| format!("{pixel:02x}")).collect();
@@ -129,7 +130,7 @@ fn sensor(id: &SensorId, state: &SensorState, standing: Standing, now: u64) -> V
         "standing": standing,
         "frames": frames,
         "missing": state.missing.load(Relaxed),
-        "rejected": state.rejected.load(Relaxed),
+        "rejected": rejected,
         "late": state.late.load(Relaxed),
         "forecasts": state.forecasts.load(Relaxed),
         "revisions": state.revisions.load(Relaxed),

@@ -1,20 +1,20 @@
 //! What the dataflow shows of itself as it runs, stream by stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::experts::Consulted;
-use physicnet_operators::quantization::Coded;
+use physicnet_operators::quantization::{Coded, Drift};
 use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId};
 use timely::progress::Stamp;
 
 use super::events::{Kind, now};
 use super::job::{Job, Telemetry};
 use super::sensors::{SensorState, THUMB, Thumb};
-use super::view::{Codes, Field, Made, SIDE};
+use super::view::{Codes, Field, Made, SIDE, put};
 
 /// Arrows along the longer side of a field.
 const ARROWS: usize = 16;
@@ -63,7 +63,6 @@ impl Telemetry {
                     known.job.health.replay();
                 }
                 let Some(state) = known.get(&frame.sensor) else { continue };
-                state.frame(frame.valid_time);
                 if let Ok(mut arrivals) = state.arrivals.try_lock() {
                     arrivals.push_back((frame.valid_time, Instant::now()));
                     if arrivals.len() > UNDER_WAY {
@@ -81,10 +80,11 @@ impl Telemetry {
             let Some(known) = &mut known else { return };
             let sensor = &reject.frame.sensor;
             if let Some(state) = known.get(sensor) {
-                state.rejected.fetch_add(1, Relaxed);
-                if matches!(reject.reason, Reason::Late { .. }) {
-                    state.late.fetch_add(1, Relaxed);
-                }
+                state.refused(matches!(reject.reason, Reason::Late { .. }));
+            }
+            // A repeat is no news.
+            if reject.reason == Reason::Duplicate {
+                return;
             }
             known.job.events.publish(Kind::Reject, Some(sensor), reject.to_string());
         }
@@ -102,7 +102,10 @@ impl Telemetry {
             if let Some(state) = known.get(&frame.sensor) {
                 if frame.filled() {
                     state.missing.fetch_add(1, Relaxed);
-                } else if let (true, Some(plane)) = (job.views.looked(), plane(0)) {
+                } else {
+                    state.used(frame.valid_time);
+                }
+                if let (false, true, Some(plane)) = (frame.filled(), job.views.looked(), plane(0)) {
                     thumb(state, plane, [height, width]);
                 }
             }
@@ -111,7 +114,7 @@ impl Telemetry {
             }
             let make = |channel| Some(Field::little(plane(channel)?, [height, width], SIDE));
             let at = frame.valid_time;
-            job.views.keep(&frame.sensor, make, |kept, field| kept.frames.push_back((at, field)));
+            job.views.keep(&frame.sensor, make, |kept, field| put(&mut kept.frames, at, field));
         }
     }
 
@@ -129,7 +132,7 @@ impl Telemetry {
                 Some(Codes { shape, codes: codes.as_slice().into() })
             };
             let at = head.valid_time;
-            job.views.keep(&head.sensor, make, |kept, codes| kept.codes.push_back((at, codes)));
+            job.views.keep(&head.sensor, make, |kept, codes| put(&mut kept.codes, at, codes));
         }
     }
 
@@ -154,7 +157,28 @@ impl Telemetry {
                 Some(Field::little(&both, [extent.height, extent.width], ARROWS))
             };
             let (sensor, at) = (&frame.head.sensor, frame.head.valid_time);
-            job.views.keep(sensor, make, |kept, flow| kept.flows.push_back((at, flow)));
+            job.views.keep(sensor, make, |kept, flow| put(&mut kept.flows, at, flow));
+        }
+    }
+
+    /// How far each sensor is from the training data.
+    pub(crate) fn drift(&self) -> impl FnMut(&Drift) + 'static {
+        let mut known = self.0.as_ref().map(Known::new);
+        let mut alarmed = HashSet::new();
+        move |drift| {
+            let Some(known) = &mut known else { return };
+            let Drift { sensor, distance, alarm, .. } = drift;
+            if let (Some(state), Some(distance)) = (known.get(sensor), distance) {
+                state.set_drift(*distance);
+            }
+            let events = &known.job.events;
+            let far = distance.unwrap_or_default();
+            if *alarm && alarmed.insert(sensor.clone()) {
+                let text = format!("has drifted from the training data: distance {far:.3}");
+                events.publish(Kind::Alarm, Some(sensor), text);
+            } else if !alarm && alarmed.remove(sensor) {
+                events.publish(Kind::Change, Some(sensor), "is like the training data again");
+            }
         }
     }
 
@@ -199,10 +223,8 @@ impl Telemetry {
                     fields: Field::little(&of_channel, [height, width], SIDE),
                 })
             };
-            job.views.keep(&forecast.sensor, make, |kept, made| {
-                kept.made.retain(|other| other.reference_time != made.reference_time);
-                kept.made.push_back(made);
-            });
+            let at = forecast.reference_time;
+            job.views.keep(&forecast.sensor, make, |kept, made| put(&mut kept.made, at, made));
         }
     }
 }

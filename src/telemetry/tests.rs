@@ -6,7 +6,7 @@ use physicnet_stream::{Axis, Cadence, Catalogue, Grid, Sensor, Variable};
 use super::events::now;
 use super::histogram::{Histogram, Tally};
 use super::sensors::Standing;
-use super::view::{Field, Views};
+use super::view::{Field, Views, put};
 use super::{Event, Events, Kind, Sensors};
 
 fn sensor(cadence: i64) -> Arc<Sensor> {
@@ -50,19 +50,21 @@ fn a_histogram_counts_and_is_compared_with_itself() {
 #[test]
 fn a_sensor_is_silent_by_its_own_pace() {
     let minute = sensor(60_000_000_000);
-    let sensors = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]));
+    let sensors = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]), 0..1, 1);
+    let others = Sensors::new(Catalogue::from_iter([Arc::clone(&minute)]), 1..1, 1);
+    assert!(others.get(&"a".into()).is_none() && others.all().is_empty());
     let state = sensors.get(&"a".into()).unwrap();
     assert!(sensors.get(&"stranger".into()).is_none());
     let begun = now();
     assert_eq!(state.standing(begun, &minute), Standing::Waiting);
     // An old recording, replayed fast.
-    state.frame(0);
+    state.used(0);
     assert_eq!(state.standing(now(), &minute), Standing::Filling);
     state.forecasts.store(1, Relaxed);
     assert_eq!(state.standing(now(), &minute), Standing::Forecasting);
     assert_eq!(state.standing(now() + 11_000, &minute), Standing::Silent);
     // Measured now: it has five cadences.
-    state.frame(now() as i64 * 1_000_000);
+    state.used(now() as i64 * 1_000_000);
     assert_eq!(state.standing(now() + 240_000, &minute), Standing::Forecasting);
     assert_eq!(state.standing(now() + 301_000, &minute), Standing::Silent);
     assert_eq!(state.drift(), None);
@@ -86,11 +88,7 @@ fn only_what_is_watched_is_kept_and_no_more_than_is_shown() {
     let views = Views::new(3, 2);
     let field = |value: f32| Field { shape: [1, 1, 1], values: [value].into() };
     let keep = |at: i64| {
-        views.keep(
-            &"a".into(),
-            |_| Some(field(at as f32)),
-            |kept, f| kept.frames.push_back((at, f)),
-        );
+        views.keep(&"a".into(), |_| Some(field(at as f32)), |kept, f| put(&mut kept.frames, at, f));
     };
     keep(0);
     let view = views.watch(&"a".into(), 0);

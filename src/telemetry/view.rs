@@ -41,7 +41,7 @@ pub(super) struct Kept {
     /// Grows with every change.
     pub(super) version: u64,
     pub(super) frames: VecDeque<(Time, Field)>,
-    pub(super) made: VecDeque<Made>,
+    pub(super) made: VecDeque<(Time, Made)>,
     pub(super) codes: VecDeque<(Time, Codes)>,
     pub(super) flows: VecDeque<(Time, Field)>,
 }
@@ -162,6 +162,16 @@ impl Kept {
         shorten(&mut self.frames, 2 * horizon + history + 2);
         shorten(&mut self.codes, horizon + 2);
         shorten(&mut self.flows, horizon + 2);
+    }
+}
+
+/// Puts something of the time `at` in its place, instead of what was there: late frames and
+/// revised forecasts come out of turn.
+pub(super) fn put<T>(all: &mut VecDeque<(Time, T)>, at: Time, new: T) {
+    let place = all.partition_point(|(time, _)| *time < at);
+    match all.get_mut(place) {
+        Some((time, old)) if *time == at => *old = new,
+        _ => all.insert(place, (at, new)),
     }
 }
 

@@ -87,12 +87,13 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
 
 /// A row for each stage, in the order of the dataflow, after their heads.
 pub(super) fn stages(state: &Value) -> Vec<Vec<String>> {
-    const ORDER: [&str; 11] = [
+    const ORDER: [&str; 12] = [
         "sources",
         "admission",
         "cropping",
         "encoding",
         "quantization",
+        "drift",
         "windowing",
         "experts",
         "fusion",

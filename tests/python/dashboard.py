@@ -20,7 +20,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-STAGES = {"sources", "admission", "cropping", "encoding", "quantization", "windowing", "experts",
+STAGES = {"sources", "admission", "cropping", "encoding", "quantization", "drift", "windowing", "experts",
           "fusion", "sinks", "rejects", "scoring"}
 
 

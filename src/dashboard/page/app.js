@@ -75,7 +75,7 @@ function showState() {
   document.title = `${job.name} · PhysicNet`;
   if (state.ready) standing("ready", "good", "");
   else standing(state.alive ? `not ready: ${state.unready[0]}` : "failed", state.alive ? "warn" : "bad", state.unready.join("; "));
-  $("about").textContent = `version ${state.version} · model ${job.model.slice(0, 8)} · ${job.workers} workers · up ${time(state.uptime_seconds)}`;
+  $("about").textContent = `version ${state.version} · model ${job.model.slice(0, 8)} · ${job.workers} worker${job.workers === 1 ? "" : "s"} · up ${time(state.uptime_seconds)}`;
   showAnswers();
   showSensors();
   showSkill();
@@ -96,7 +96,7 @@ function answer(id, value, kind, more) {
 
 function showAnswers() {
   const { state } = view;
-  const [skill] = state.skill;
+  const skill = state.skill.find((skill) => skill.channel === view.channel) ?? state.skill[0];
   const gain = skill?.gain?.persistence;
   if (Number.isFinite(gain)) {
     const percent = (share) => `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"}`;
@@ -289,7 +289,7 @@ function drawFields() {
   ends.forEach((text, i) => { $("scale-text").children[i].textContent = text; });
   fields.bar($("error-scale"), signed, -scale.error, scale.error);
   $("error-scale-text").innerHTML = "<span></span><span></span><span></span>";
-  const errorEnds = [`−${short(scale.error)}`, `forecast − what came${unit(shown.units, ", ")}`, short(scale.error)];
+  const errorEnds = [`≤ −${short(scale.error)}`, `forecast − what came${unit(shown.units, ", ")}`, `≥ ${short(scale.error)}`];
   errorEnds.forEach((text, i) => { $("error-scale-text").children[i].textContent = text; });
   showWrong();
 }
