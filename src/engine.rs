@@ -206,7 +206,7 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
         // Woken by messages and activations; the bound lets a failure of another worker be seen.
         while !pace.durable.done() && !pace.failure.failed() {
             beat.step(pace);
-            worker.step_or_park(Some(Duration::from_millis(100)));
+            worker.step_or_park(Some(Duration::from_millis(20)));
         }
     }
     beat.ended(pace.failure.failed());

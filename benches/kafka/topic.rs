@@ -40,7 +40,9 @@ impl Topic {
             topic = topic.set(key, value);
         }
         let topics = [topic];
-        let made = own.admin()?.create_topics(&topics, &AdminOptions::new());
+        // The client must outlive the answer.
+        let admin = own.admin()?;
+        let made = admin.create_topics(&topics, &AdminOptions::new());
         for told in futures_executor::block_on(made)? {
             told.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
         }
