@@ -163,6 +163,11 @@ fn what_a_job_says_of_itself_is_what_it_does() {
         }
     }
 
+    // The frames are of less than an hour: the last hour and the last day are all there is.
+    for span in ["hour", "day"] {
+        assert_eq!(state["recent"][span], state["skill"], "{span}");
+    }
+
     // Every metric is there, and the numbers are the same.
     let metrics = watched.text("/metrics");
     for (name, kind, _) in METRICS {

@@ -244,3 +244,50 @@ fn a_stride_selects_reference_times() {
     let sensors: BTreeSet<SensorId> = totals.into_keys().map(|key| key.sensor).collect();
     assert_eq!(sensors.len(), 3);
 }
+
+#[test]
+fn spans_end_at_a_sensors_newest_observation() {
+    const MINUTE: i64 = 60_000_000_000;
+    let (hour, day) = (60 * MINUTE, 24 * 60 * MINUTE);
+    let key = |sensor: &str, lead| Key {
+        sensor: sensor.into(),
+        product: "mean".into(),
+        lead,
+        channel: 0,
+    };
+    let value = |at: i64| Sums::of(&[at as f32], &[0.5], 1, &Metrics::default());
+    // Every five minutes over three days; the other sensor is silent after the first of them.
+    let times = |days: i64| (0..days * day).step_by(5 * MINUTE as usize);
+    let mut all: Vec<(Key, i64)> = times(3).map(|at| (key("a", 1), at)).collect();
+    all.extend(times(1).map(|at| (key("b", 1), at)));
+    all.extend(times(2).map(|at| (key("a", 2), at)));
+    // In any order: what is too old for a span when it comes is in none but `All`.
+    for reversed in [false, true] {
+        let mut verified = Verified::default();
+        let mut coming = all.clone();
+        if reversed {
+            coming.reverse();
+        }
+        for (key, at) in &coming {
+            let pair = Pair { key: key.clone(), valid_time: *at };
+            verified.add(pair, &value(at / MINUTE));
+        }
+        // A correction of a frame of the last hour, and its retraction.
+        let pair = Pair { key: key("a", 1), valid_time: 3 * day - 30 * MINUTE };
+        verified.add(pair.clone(), &value(7));
+        verified.add(pair, &value(7).times(-1));
+        for (span, reach) in [(Span::Hour, hour), (Span::Day, day), (Span::All, i64::MAX)] {
+            let mut expected = BTreeMap::<Key, Sums>::new();
+            for (key, at) in &all {
+                let newest = if key.sensor.as_str() == "a" { 3 * day } else { day } - 5 * MINUTE;
+                // The grain of a day is an hour, and the newest hour is whole.
+                if newest - at < reach {
+                    expected.entry(key.clone()).or_default().plus_equals(&value(at / MINUTE));
+                }
+            }
+            assert_eq!(verified.over(span), expected, "{span:?}, {reversed}");
+        }
+        let kept: usize = verified.series().map(|(_, series, _)| series.buckets()).sum();
+        assert!(kept <= 3 * (12 + 24), "{kept} buckets are kept");
+    }
+}

@@ -60,6 +60,12 @@ impl Series {
         self.fine = self.fine.split_off(&first(newest, Span::Hour));
     }
 
+    /// How many parts of spans are kept.
+    #[cfg(test)]
+    pub(super) fn buckets(&self) -> usize {
+        self.hours.len() + self.fine.len()
+    }
+
     fn over(&self, span: Span, newest: Time) -> Sums {
         let buckets = match span {
             Span::Hour => &self.fine,

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
+use physicnet_operators::scoring::Span;
+
 use super::events::Kind;
 use super::histogram::Tally;
 use super::job::{Job, Telemetry};
-use super::skill::skill;
+use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 29] = [
+pub const METRICS: [(&str, &str, &str); 30] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -70,6 +72,11 @@ pub const METRICS: [(&str, &str, &str); 29] = [
         "physicnet_forecast_rmse",
         "gauge",
         "Root mean squared error by variable, product and lead, in the variable's units",
+    ),
+    (
+        "physicnet_forecast_recent_rmse",
+        "gauge",
+        "The same over the last hour and the last day of valid times, by span",
     ),
     ("physicnet_forecast_pairs", "gauge", "Pairs of forecast and observation that this comes from"),
     ("physicnet_events_total", "counter", "What was told to those who watch, by kind"),
@@ -134,8 +141,13 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
                 page.sample(&[("kind", kind.label())], job.events.count(kind) as f64);
             }
         }
+        "physicnet_forecast_recent_rmse" => {
+            scores(job, Span::Hour, &[("span", "hour")], |score| score.rmse, page);
+            scores(job, Span::Day, &[("span", "day")], |score| score.rmse, page);
+        }
+        "physicnet_forecast_rmse" => scores(job, Span::All, &[], |score| score.rmse, page),
+        "physicnet_forecast_pairs" => scores(job, Span::All, &[], |score| score.pairs as f64, page),
         _ if name.starts_with("physicnet_stage_") => stages(job, name, page),
-        _ if name.starts_with("physicnet_forecast_") => scores(job, name, page),
         _ if name.starts_with("process_") => process(name, page),
         _ => sensors(job, name, page),
     }
@@ -181,14 +193,19 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
     }
 }
 
-fn scores(job: &Job, name: &str, page: &mut Page<'_>) {
-    for score in skill(&job.totals, None) {
+fn scores(
+    job: &Job,
+    span: Span,
+    labels: &[(&str, &str)],
+    value: impl Fn(&Skill) -> f64,
+    page: &mut Page<'_>,
+) {
+    for score in skill(&job.totals, None, span) {
         let variable = job.about.variables.get(score.channel);
         let variable = variable.map_or_else(|| score.channel.to_string(), |v| v.0.clone());
         let lead = score.lead.to_string();
-        let labels = [("variable", &*variable), ("product", &*score.product), ("lead", &*lead)];
-        let rmse = name == "physicnet_forecast_rmse";
-        page.sample(&labels, if rmse { score.rmse } else { score.pairs as f64 });
+        let own = [("variable", &*variable), ("product", &*score.product), ("lead", &*lead)];
+        page.sample(&[labels, &own].concat(), value(&score));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use physicnet_operators::scoring::Span;
 use physicnet_stream::SensorId;
 use serde::Serialize;
 
@@ -141,7 +142,7 @@ impl Amiss {
             events.publish(Kind::Alarm, None, why.clone());
         }
         self.stuck = stuck.is_some();
-        let gain = gains(job, None).first().and_then(|gain| gain.over("persistence"));
+        let gain = gains(job, None, Span::All).first().and_then(|gain| gain.over("persistence"));
         let worse = gain.is_some_and(|gain| gain < 0.0);
         if worse && !self.worse {
             events.publish(Kind::Alarm, None, "the forecasts are worse than persistence");

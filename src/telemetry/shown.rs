@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 
+use physicnet_operators::scoring::Span;
 use physicnet_stream::{SensorId, Time, format_time};
 use serde_json::{Map, Value, json};
 
 use super::job::{Job, Telemetry};
-use super::state::scores;
+use super::state::{recent, scores};
 use super::view::{Field, Kept, Made};
 
 /// Which forecast is shown.
@@ -106,7 +107,8 @@ fn encode(job: &Job, sensor: &SensorId, channel: usize, choice: Choice, kept: &K
         "past_times": past.iter().map(|(at, _)| format_time(*at)).collect::<Vec<_>>(),
         "codes": job.about.codes,
         "usage": usage(kept),
-        "skill": scores(job, Some(sensor)),
+        "skill": scores(job, Some(sensor), Span::All),
+        "recent": recent(job, Some(sensor)),
         "arrays": arrays.told,
     });
     let mut text = header.to_string().into_bytes();

@@ -24,10 +24,10 @@ pub struct Skill {
     pub bias: f64,
 }
 
-/// The scores of `sensor`, or pooled over all of them: by channel, product and lead.
-pub fn skill(totals: &Totals, sensor: Option<&SensorId>) -> Vec<Skill> {
+/// The scores over a span of `sensor`, or pooled over all of them: by channel, product and lead.
+pub fn skill(totals: &Totals, sensor: Option<&SensorId>, span: Span) -> Vec<Skill> {
     let mut pooled = BTreeMap::<_, Sums>::new();
-    let totals = totals.over(Span::All);
+    let totals = totals.over(span);
     for (key, sums) in totals.iter().filter(|(key, _)| sensor.is_none_or(|id| *id == key.sensor)) {
         let at = (key.channel, Arc::clone(&key.product), key.lead);
         pooled.entry(at).or_default().plus_equals(sums);

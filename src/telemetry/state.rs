@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
+use physicnet_operators::scoring::Span;
 use physicnet_stream::{SensorId, format_time};
 use serde_json::{Value, json};
 
@@ -27,10 +28,10 @@ pub(super) struct Gain {
     products: BTreeMap<String, Vec<(i64, f64)>>,
 }
 
-/// The scores of each channel: of `sensor`, or of all.
-pub(super) fn gains(job: &Job, sensor: Option<&SensorId>) -> Vec<Gain> {
+/// The scores of each channel over a span: of `sensor`, or of all.
+pub(super) fn gains(job: &Job, sensor: Option<&SensorId>, span: Span) -> Vec<Gain> {
     let mut gains = Vec::<Gain>::new();
-    for score in skill(&job.totals, sensor) {
+    for score in skill(&job.totals, sensor, span) {
         if gains.last().is_none_or(|gain| gain.channel != score.channel) {
             gains.push(Gain { channel: score.channel, products: BTreeMap::new() });
         }
@@ -66,8 +67,13 @@ impl Gain {
 }
 
 /// The scores as JSON, a list by channel: `rmse` by product and lead, `gain` over each product.
-pub(super) fn scores(job: &Job, sensor: Option<&SensorId>) -> Value {
-    gains(job, sensor).iter().map(|gain| gain.json(job)).collect()
+pub(super) fn scores(job: &Job, sensor: Option<&SensorId>, span: Span) -> Value {
+    gains(job, sensor, span).iter().map(|gain| gain.json(job)).collect()
+}
+
+/// The same of the last hour and the last day.
+pub(super) fn recent(job: &Job, sensor: Option<&SensorId>) -> Value {
+    json!({"hour": scores(job, sensor, Span::Hour), "day": scores(job, sensor, Span::Day)})
 }
 
 impl Telemetry {
@@ -108,7 +114,8 @@ impl Telemetry {
             "standings": standings,
             "sensor_count": all.len(),
             "sensors": sensors,
-            "skill": scores(job, None),
+            "skill": scores(job, None, Span::All),
+            "recent": recent(job, None),
             "events": job.events.latest(),
             "event_counts": Kind::ALL.map(|kind| (kind.label(), count(kind))).into_iter().collect::<BTreeMap<_, _>>(),
         })

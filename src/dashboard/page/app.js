@@ -169,7 +169,9 @@ function thumb(canvas, thumb) {
 
 function showSkill() {
   const one = document.querySelector("[name=whose]:checked").value === "one";
-  const all = (one ? view.latest?.skill : view.state?.skill) ?? [];
+  const span = document.querySelector("[name=span]:checked").value;
+  const told = one ? view.latest : view.state;
+  const all = (span === "all" ? told?.skill : told?.recent?.[span]) ?? [];
   const skill = all.find((skill) => skill.channel === view.channel) ?? all[0];
   $("skill-chart").innerHTML = skill ? skillChart(skill, narrow()) : "<p class=quiet>Nothing has been verified yet.</p>";
   $("skill-table").innerHTML = skill ? skillTable(skill) : "";
@@ -350,7 +352,7 @@ $("lead").addEventListener("input", () => { play(false); view.step = Number($("l
 $("arrows").addEventListener("change", drawFields);
 $("channel").addEventListener("change", () => { view.channel = Number($("channel").value); choose(view.sensor); });
 document.querySelectorAll("[name=which]").forEach((radio) => radio.addEventListener("change", () => askSensor().catch(() => {})));
-document.querySelectorAll("[name=whose]").forEach((radio) => radio.addEventListener("change", showSkill));
+document.querySelectorAll("[name=whose], [name=span]").forEach((radio) => radio.addEventListener("change", showSkill));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFields);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
