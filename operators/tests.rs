@@ -161,14 +161,14 @@ impl Bits {
     fn of(forecast: &Forecast) -> Self {
         let bits = |p: &physicnet_stream::Product| p.data.iter().map(|v| v.to_bits()).collect();
         let mut bare = forecast.clone();
-        bare.products.iter_mut().for_each(|product| product.data.clear());
+        bare.products.iter_mut().for_each(|product| product.data = Arc::default());
         Self(bare, forecast.products.iter().map(bits).collect())
     }
 
     fn back(self) -> Forecast {
         let Self(mut forecast, bits) = self;
         for (product, bits) in forecast.products.iter_mut().zip(bits) {
-            product.data = bits.into_iter().map(f32::from_bits).collect();
+            product.data = Arc::new(bits.into_iter().map(f32::from_bits).collect());
         }
         forecast
     }
@@ -212,7 +212,7 @@ fn untrained_the_forecast_is_the_chosen_experts() {
                 let served = forecast.served().data.iter();
                 assert!(served.zip(chosen.iter().zip(carried)).all(near));
                 if expert == Expert::Advection {
-                    assert_eq!(forecast.served().data, chosen);
+                    assert_eq!(**forecast.served().data, *chosen);
                 }
             }
         }
@@ -473,7 +473,7 @@ fn the_served_product_keeps_the_carried_areas() {
     };
     let frames = (0..3).map(|step| blind(frame(sensor, step))).collect();
     let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
-    let (served, mean) = (&forecasts[0].served().data, product(&forecasts[0], "mean"));
+    let (served, mean) = (&**forecasts[0].served().data, product(&forecasts[0], "mean"));
     assert_ne!(served, mean);
     let class = |v: f32| [-0.3, 0.2, 0.6].iter().filter(|&&t| v > t).count();
     let carried = product(&forecasts[0], "advection");

@@ -12,8 +12,8 @@ pub struct Product {
     /// `physicnet`, `mean`, `sharp`, `persistence`, `advection`, `trend`.
     pub name: Arc<str>,
     /// f32, row-major `[lead, channel, y, x]`, in the units of the data; NaN where the sensor
-    /// measured nothing throughout the window.
-    pub data: Vec<f32>,
+    /// measured nothing throughout the window. Shared by all who are handed the forecast.
+    pub data: Arc<Vec<f32>>,
 }
 
 /// A forecast: f32 `(lead, channel, y, x)` for lead times of 1..=`horizon` cadences after the

@@ -110,7 +110,7 @@ fn forecast(
     } else {
         physical(&served)?
     };
-    let mut products = vec![Product { name: "physicnet".into(), data }];
+    let mut products = vec![Product { name: "physicnet".into(), data: data.into() }];
     for name in &config.products {
         let data = match (name.as_str(), &fused.sharp) {
             ("mean", _) => physical(&head(&fused.mean)?)?,
@@ -120,7 +120,7 @@ fn forecast(
             ("trend", _) => shown(&consulted.newest, |newest| writer.trend(newest))?,
             _ => continue,
         };
-        products.push(Product { name: name.as_str().into(), data });
+        products.push(Product { name: name.as_str().into(), data: data.into() });
     }
     let window = &consulted.window;
     let newest = &window.newest().coded.frame;

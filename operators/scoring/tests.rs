@@ -1,6 +1,7 @@
 //! Scores against those of pysteps and scikit-image, and promises of the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
 use physicnet_stream::{Cadence, Forecast, Frame, Product, SensorId};
@@ -130,7 +131,7 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
         reference_time: frame(sensor, step, 0.0).valid_time,
         cadence: Cadence::new(STEP).unwrap(),
         shape: [2, 1, 1, 2],
-        products: vec![Product { name: "mean".into(), data }],
+        products: vec![Product { name: "mean".into(), data: Arc::new(data) }],
         model: "none".into(),
         revision: 0,
         missing: 0.0,
@@ -230,7 +231,7 @@ fn a_correction_is_an_exact_retraction() {
     rounds[5].1[0].data = vec![99.0, f32::NAN];
     rounds[6].1.push(right);
     let revised = rounds[7].0[2].clone();
-    rounds[7].0[2].products[0].data = vec![-3.0; 4];
+    rounds[7].0[2].products[0].data = Arc::new(vec![-3.0; 4]);
     rounds[8].0.push(revised);
     assert_eq!(play(2, false, config, rounds), expected);
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use physicnet_stream::{Forecast, Grid, Result};
 
@@ -106,7 +107,7 @@ fn arrivals() -> Vec<Forecast> {
     let of = |at: u64, revision: u32, offset: u64| {
         let mut forecast = Forecast { revision, offset, ..forecast("a", &small(), at) };
         forecast.missing = revision as f32;
-        let data = &mut forecast.products[0].data;
+        let data = Arc::make_mut(&mut forecast.products[0].data);
         data.iter_mut().for_each(|value| *value += 100.0 * revision as f32);
         forecast
     };

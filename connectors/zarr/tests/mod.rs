@@ -52,7 +52,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
     let product = |name: &str, sign: f32| {
         let values = 0..shape.iter().product();
         let data = values.map(|i: usize| sign * (at as f32 + i as f32 / 1024.0)).collect();
-        Product { name: name.into(), data }
+        Product { name: name.into(), data: Arc::new(data) }
     };
     Forecast {
         sensor: sensor.into(),

@@ -121,7 +121,7 @@ fn frame(grid: &Grid, random: &mut Random) -> Frame {
 fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
     let [channels, height, width] = grid.shape();
     let shape = [leads, channels, height, width];
-    let product = |name: &str, data| Product { name: name.into(), data };
+    let product = |name: &str, data: Vec<f32>| Product { name: name.into(), data: data.into() };
     let count = shape.iter().product();
     Forecast {
         sensor: "any".into(),

@@ -31,7 +31,7 @@ fn ours() -> Vec<(String, Format, Vec<u8>)> {
         };
         let mut forecast = forecast(&grid, 2, &mut Random(0));
         let data = count(&forecast.shape);
-        forecast.products = vec![Product { name: "mean".into(), data }];
+        forecast.products = vec![Product { name: "mean".into(), data: data.into() }];
         for format in FORMATS {
             let end = format!("{format:?}").to_lowercase();
             let bytes = write_frame(format, &frame, &sensor).unwrap();

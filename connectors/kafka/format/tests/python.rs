@@ -80,7 +80,7 @@ fn what_we_write_is_read_by_the_client() {
         };
         for (name, late) in [("seconds", 0), ("nanoseconds", 5)] {
             let mut forecast = forecast(&grid, 3, &mut Random(0));
-            forecast.products[0].data = count(&forecast.shape);
+            forecast.products[0].data = count(&forecast.shape).into();
             forecast.reference_time += late;
             for format in FORMATS {
                 let end = format!("{channels}.{format:?}").to_lowercase();
