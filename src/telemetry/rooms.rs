@@ -11,11 +11,12 @@ use timely::worker::Worker;
 use super::histogram::{Histogram, Tally};
 
 /// Operators outside of a region, and the rooms they belong to.
-const AT_HOME: [(&str, &str); 9] = [
+const AT_HOME: [(&str, &str); 10] = [
     ("Synthetic", "sources"),
     ("Zarr", "sources"),
     ("Kafka", "sources"),
     ("Admit", "admission"),
+    ("Learn", "learning"),
     ("Score", "scoring"),
     ("Total", "scoring"),
     ("Rejects", "rejects"),
