@@ -1,7 +1,7 @@
 //! The stages of PhysicNet, in the order in which a frame meets them.
 //!
 //! ```text
-//! admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► scoring
+//! admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► scoring
 //! ```
 //!
 //! Each neural room holds a pure tensor-to-tensor net and the thin Timely operator around it.
@@ -12,6 +12,7 @@ pub mod cropping;
 pub mod encoding;
 pub mod experts;
 pub mod fusion;
+pub mod learning;
 pub mod quantization;
 pub mod scoring;
 pub mod windowing;

@@ -105,6 +105,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         forecasts = counts.forecasts(),
         rejects = ?counts.rejects(),
         drifted = ?health.drifted(),
+        served = ?health.servings(),
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );

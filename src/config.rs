@@ -7,6 +7,7 @@
 
 mod drift;
 mod job;
+mod learn;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use drift::DriftSection;
 pub use job::{Job, ModelSection, ScoringSection};
+pub use learn::LearnSection;
 
 /// Reads the file at `path`.
 ///

@@ -1,12 +1,12 @@
 //! The picture: everything that happens to a frame, in order.
 //!
 //! ```text
-//! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► sinks ─► durable
-//!   ▲           │                                                                          │                  │
-//!   │           ├─► rejects, marks ─► durable                                              ▼                  │
-//!   │           ├──────────────────────────── observations ─────────────────────────► scoring                 │
-//!   │           └─► health ◄── drift ◄── quantization                                                         │
-//!   └───────────────────────── pace: at most `in_flight` epochs ahead ────────────────────────────────────────┘
+//! source ─► admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► sinks ─► durable
+//!   ▲           │                                                                                  ▲ │                     │
+//!   │           ├─► rejects, marks ─► durable                                                      │ ▼                     │
+//!   │           ├──────────────────────────── observations ────────────────────────────────────────┴─► scoring             │
+//!   │           └─► health ◄── drift ◄── quantization                                                                      │
+//!   └───────────────────────── pace: at most `in_flight` epochs ahead ─────────────────────────────────────────────────────┘
 //! ```
 
 use std::rc::Rc;
@@ -17,29 +17,31 @@ use physicnet_operators::cropping::Crop;
 use physicnet_operators::encoding::Encode;
 use physicnet_operators::experts::Consult;
 use physicnet_operators::fusion::Fuse;
+use physicnet_operators::learning::{Learn, Learning};
 use physicnet_operators::model::PhysicNet;
 use physicnet_operators::quantization::{Quantize, Watch};
 use physicnet_operators::scoring::{Score, total_into};
 use physicnet_operators::windowing::Windowed;
-use physicnet_stream::{Frame, Pace, Reason, Reject, Resume};
+use physicnet_stream::{Frame, Pace, Reason, Reject};
 use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::operators::{Concat, Concatenate, Enter, Inspect, Leave, Probe};
-use timely::dataflow::{Scope, StreamVec};
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
-use crate::engine::Parts;
-use crate::scores;
+use crate::engine::{Parts, Start};
+use crate::scores::{self, Note};
 
 /// Builds this worker's share of the job's dataflow; `pace.durable` is behind all sinks.
 ///
-/// Sources go on where `resume` says; `claim` is of the one worker that writes the ledger.
+/// Sources and forecasts go on from where `start` says; `claim` is of the one worker that writes the ledger.
 pub fn forecast<'scope>(
     scope: Scope<'scope, u64>,
     parts: &Parts,
     net: Rc<PhysicNet>,
-    resume: &Resume,
+    start: &Start,
     claim: Option<Claim>,
     pace: &Pace,
 ) {
+    let resume = &start.resume;
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
     let (counts, watch) = (parts.counts.clone(), &parts.telemetry);
 
@@ -72,26 +74,43 @@ pub fn forecast<'scope>(
         .inspect(watch.consulted());
     let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
         .inspect(counts.forecast());
+    let (forecasts, learnt) = match parts.learn {
+        Some(learn) => {
+            let observed = observed.clone();
+            let Learning { forecasts, learnt } = forecasts.learn(observed, learn, &start.learnt);
+            let learnt = learnt.inspect(parts.health.serving(watch.events()));
+            (forecasts.inspect(parts.health.served()), Some(learnt))
+        }
+        None => (forecasts, None),
+    };
     let made = forecasts.clone();
     // What is durable since before a restart is made again for its verification alone.
     let forecasts = forecasts.filter(|forecast| !forecast.replay).inspect(watch.forecasts());
 
     // Watching ends with the rest: the last frames' drift is known when the job is done.
     let mut durable = vec![drift.flat_map(|_| None)];
+    durable.extend(learnt.clone().map(|learnt| learnt.flat_map(|_| None)));
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }
     durable.push(parts.rejects.write(rejected.clone(), pace.clone()));
+    let (sunk, mut kept) = (ProbeHandle::new(), None);
     if let Some(scoring) = &parts.scoring {
         let observed = observed.flat_map(observation).concat(late.flat_map(belated));
         let verified = made.verify(observed, scoring);
-        durable.push(match &parts.scores {
+        match &parts.scores {
             Some(file) => {
-                let marks = marks.clone();
-                scores::keep(verified, marks, &parts.totals, file, resume, failure)
+                let mut notes = marks.clone().map(Note::Mark);
+                if let Some(learnt) = learnt {
+                    let learnt =
+                        learnt.map(|(sensor, learnt)| Note::Learnt(sensor, Box::new(learnt)));
+                    notes = notes.concat(learnt);
+                }
+                let totals = &parts.totals;
+                kept = Some(scores::keep(verified, notes, totals, file, resume, &sunk, failure));
             }
-            None => total_into(verified, &parts.totals),
-        });
+            None => durable.push(total_into(verified, &parts.totals)),
+        }
     }
     let marks = marks.filter(|mark| !mark.replay);
     let stored = scope.concatenate(durable);
@@ -103,7 +122,9 @@ pub fn forecast<'scope>(
         // Without a sink of its own a forecast counts as durable once it is made.
         None => scope.concatenate([stored, forecasts.flat_map(|_| None)]),
     };
-    durable.probe_with(&pace.durable);
+    let durable = durable.probe_with(&sunk);
+    // The file of the scores follows the sinks.
+    scope.concatenate([durable].into_iter().chain(kept)).probe_with(&pace.durable);
 }
 
 /// One stage in a region that has its folder's name, as timely's own logs and drawings show it.

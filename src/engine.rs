@@ -13,10 +13,14 @@ use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::fusion::FuseConfig;
+use physicnet_operators::learning::{LearnConfig, Learnt};
 use physicnet_operators::model::{Checkpoint, ModelConfig};
 use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
-use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
+use physicnet_stream::{
+    Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, SensorId, Stop,
+};
+use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::{Input, Inspect, Probe};
@@ -72,6 +76,8 @@ pub struct Parts {
     pub totals: Totals,
     /// The file that keeps them over a restart, if one does.
     pub scores: Option<ScoresFile>,
+    /// How forecasts learn from their verification, if they do.
+    pub learn: Option<LearnConfig>,
     /// What has flowed so far.
     pub counts: Counts,
     /// When a sensor's codes are alarming.
@@ -192,15 +198,15 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
     let net = parts.checkpoint.network(&parts.device);
     let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
-    let (claim, resume) = if parts.ledger.is_some() || parts.scores.is_some() {
+    let (claim, start) = if parts.ledger.is_some() || parts.scores.is_some() {
         agree(worker, parts, pace)
     } else {
-        (None, parts.resume.clone())
+        (None, Start { resume: parts.resume.clone(), ..Start::default() })
     };
     let beat = parts.telemetry.worker(worker);
     if let Ok(net) = net {
         worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
-            dataflow::forecast(scope, parts, Rc::new(net), &resume, claim, pace);
+            dataflow::forecast(scope, parts, Rc::new(net), &start, claim, pace);
         });
         beat.built();
         // Woken by messages and activations; the bound lets a failure of another worker be seen.
@@ -222,16 +228,25 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
     Ok(())
 }
 
+/// What every worker starts from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Start {
+    /// Where the sources go on.
+    pub resume: Resume,
+    /// What forecasts have learnt of each sensor.
+    pub learnt: BTreeMap<SensorId, Learnt>,
+}
+
 /// Where the job goes on, the same for every worker of every process: the first worker makes
 /// itself the one writer of the ledger, if there is one, and only then reads it and tells the
 /// others. The file of the scores is its own too.
-fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Resume) {
+fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Start) {
     let heard = Rc::new(RefCell::new(None));
     let hearing = Rc::clone(&heard);
-    let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Resume>>>>::new();
+    let mut input = InputHandle::<u64, CapacityContainerBuilder<Vec<Option<Start>>>>::new();
     let told = worker.dataflow(|scope| {
         let told = scope.input_from(&mut input).broadcast();
-        told.inspect(move |resume| *hearing.borrow_mut() = Some(resume.clone())).probe().0
+        told.inspect(move |start| *hearing.borrow_mut() = Some(start.clone())).probe().0
     });
     let mut claim = None;
     if worker.index() == 0 {
@@ -242,23 +257,26 @@ fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Res
             }),
             None => Ok(parts.resume.clone()),
         };
-        let resume = resume.map(|mut resume| {
-            let scores = parts.scores.as_ref().map(ScoresFile::reached);
-            scores.into_iter().for_each(|reached| resume.reach_back(reached.clone()));
-            resume
+        let start = resume.map(|resume| {
+            let mut start = Start { resume, ..Start::default() };
+            if let Some(scores) = &parts.scores {
+                start.resume.reach_back(scores.reached().clone());
+                start.learnt = scores.learnt().clone();
+            }
+            start
         });
-        input.send(resume.map_err(|error| pace.failure.report(error)).ok());
+        input.send(start.map_err(|error| pace.failure.report(error)).ok());
     }
     input.close();
     while !told.done() && !pace.failure.failed() {
         worker.step_or_park(Some(Duration::from_millis(20)));
     }
-    let resume = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
+    let start = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
         // In the process of the first worker its own report stands, which says why.
         pace.failure.report(Error::new("process 0", "could not start; its log says why"));
-        Resume::default()
+        Start::default()
     });
-    (claim, resume)
+    (claim, start)
 }
 
 fn timely_config(cluster: &Cluster) -> Result<Config> {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use physicnet_operators::learning::Learnt;
 use physicnet_operators::quantization::Drift;
-use physicnet_stream::{Reason, Reject, SensorId, format_time};
+use physicnet_stream::{Forecast, Reason, Reject, SensorId, Serving, format_time};
+
+use crate::telemetry::{Events, Kind};
 
 /// What is known of one sensor.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +18,12 @@ pub struct SensorHealth {
     pub furthest: Option<f64>,
     /// How many alarms began.
     pub alarms: u64,
+    /// What its gate lets through, if its forecasts learn.
+    pub gate: Option<Serving>,
+    /// How often the gate closed: a baseline took the place of the network.
+    pub closed: u64,
+    /// Its forecasts by what was served, if they learn.
+    pub served: BTreeMap<&'static str, u64>,
     /// Its frames that were refused, by reason: `late` and the others.
     pub rejects: BTreeMap<&'static str, u64>,
 }
@@ -55,6 +64,50 @@ impl Health {
         }
     }
 
+    /// Takes note of what a sensor's gate lets through, and says when that changes.
+    pub(crate) fn serving(&self, events: Events) -> impl FnMut(&(SensorId, Learnt)) + 'static {
+        let health = self.clone();
+        move |(sensor, learnt)| {
+            let (gate, errors) = learnt.standing();
+            let mut sensors = health.lock();
+            let known = sensors.entry(sensor.clone()).or_default();
+            let before = known.gate.replace(gate).unwrap_or(Serving::Blend);
+            let closed = before == Serving::Blend && gate != before;
+            known.closed += u64::from(closed);
+            drop(sensors);
+            if gate != before {
+                let text = turned(gate, errors);
+                if closed {
+                    tracing::warn!(target: "physicnet::learning", "{sensor}: {text}");
+                } else {
+                    tracing::info!(target: "physicnet::learning", "{sensor}: {text}");
+                }
+                let kind = if closed { Kind::Alarm } else { Kind::Change };
+                events.publish(kind, Some(sensor), text);
+            }
+        }
+    }
+
+    /// Counts a forecast by what is served.
+    pub(crate) fn served(&self) -> impl FnMut(&Forecast) + 'static {
+        let health = self.clone();
+        move |forecast| {
+            let Some(serving) = forecast.serving.filter(|_| !forecast.replay) else { return };
+            let mut sensors = health.lock();
+            let known = sensors.entry(forecast.sensor.clone()).or_default();
+            *known.served.entry(serving.label()).or_default() += 1;
+        }
+    }
+
+    /// Forecasts by what was served, over all sensors of this process.
+    pub fn servings(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = BTreeMap::new();
+        for (label, count) in self.lock().values().flat_map(|health| &health.served) {
+            *all.entry(*label).or_default() += count;
+        }
+        all
+    }
+
     /// Counts a refused frame under its sensor.
     pub(crate) fn reject(&self) -> impl FnMut(&Reject) + 'static {
         let health = self.clone();
@@ -73,6 +126,19 @@ impl Health {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SensorId, SensorHealth>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the gate now lets through, and why.
+fn turned(gate: Serving, [network, advection, persistence]: [f64; 3]) -> String {
+    let served = match gate {
+        Serving::Physicnet | Serving::Blend => "the network is served again",
+        Serving::Advection => "advection is served in the network's place",
+        Serving::Persistence => "persistence is served in the network's place",
+    };
+    format!(
+        "{served}; squared errors of late, beside the mean of the baselines': network {network:.3}, \
+         advection {advection:.3}, persistence {persistence:.3}"
+    )
 }
 
 /// Says that an alarm has begun or ended.

@@ -3,10 +3,11 @@
 //! ```text
 //! sums of pairs ─┐
 //!                ├─► worker 0: complete epochs ─► totals ─► a file (own thread), now and then
-//! marks ─────────┘
+//! marks, learnt ─┘
 //! ```
 //!
-//! The file says up to where it has taken frames in. A start reads those again that came later,
+//! An epoch is taken in once the sinks have it: the file is never ahead of what went out, so that a
+//! forecast that is made again is made from what was known then. The file says up to where it has taken frames in. A start reads those again that came later,
 //! and those whose forecasts wait for their observations: nothing is counted twice or left out.
 
 use std::collections::BTreeMap;
@@ -18,18 +19,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use differential_dataflow::VecCollection;
+use physicnet_operators::learning::Learnt;
 use physicnet_operators::scoring::{Key, Metrics, Pair, Series, Sums, Totals, Verified};
-use physicnet_stream::{Error, Failure, Mark, Resume, Time};
+use physicnet_stream::{Error, Failure, Mark, Resume, SensorId, Time};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::{ProbeHandle, StreamVec};
 
 /// The layout of the file; another one is not read.
 const VERSION: u32 = 1;
 /// How often the file is written while frames come.
 const EVERY: Duration = Duration::from_secs(1);
+/// How soon to look whether the sinks have an epoch.
+const SINKING: Duration = Duration::from_millis(5);
 /// Writing takes at most this share of the time.
 const SHARE: u32 = 50;
 
@@ -41,6 +45,8 @@ pub struct ScoresFile {
     head: Head,
     /// The frames up to which it reached when it was opened.
     reached: Resume,
+    /// What forecasts had learnt from them.
+    learnt: BTreeMap<SensorId, Learnt>,
 }
 
 /// The first line of the file.
@@ -59,6 +65,22 @@ struct Line {
     series: Series,
 }
 
+/// After those, in a job whose forecasts learn, one for each sensor.
+#[derive(Serialize, Deserialize)]
+struct LearntLine {
+    sensor: SensorId,
+    learnt: Learnt,
+}
+
+/// What else an epoch tells the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Note {
+    /// How far the job has come.
+    Mark(Mark),
+    /// What is known of a sensor.
+    Learnt(SensorId, Box<Learnt>),
+}
+
 impl ScoresFile {
     /// The file at `path` for the scores of `model`, with what is scored of each channel; and the
     /// totals that it holds, none where there is no file yet.
@@ -67,7 +89,12 @@ impl ScoresFile {
     /// When it cannot be read, or holds something else.
     pub fn open(path: &Path, model: &Arc<str>, channels: &[Metrics]) -> Result<(Self, Verified)> {
         let head = Head { version: VERSION, model: Arc::clone(model), channels: channels.to_vec() };
-        let mut scores = Self { path: path.to_owned(), head, reached: Resume::default() };
+        let mut scores = Self {
+            path: path.to_owned(),
+            head,
+            reached: Resume::default(),
+            learnt: BTreeMap::new(),
+        };
         let what = || format!("scoring.store: {}", path.display());
         let verified = match std::fs::File::open(path) {
             Ok(file) => scores.read(BufReader::new(file)).with_context(what)?,
@@ -80,6 +107,11 @@ impl ScoresFile {
     /// The frames up to which it reached when it was opened.
     pub fn reached(&self) -> &Resume {
         &self.reached
+    }
+
+    /// What forecasts had learnt when it was opened.
+    pub fn learnt(&self) -> &BTreeMap<SensorId, Learnt> {
+        &self.learnt
     }
 
     fn read(&mut self, file: impl BufRead) -> Result<Verified> {
@@ -107,9 +139,12 @@ impl ScoresFile {
         for line in lines {
             let line = line?;
             ensure!(resume.is_none(), "goes on behind its end");
-            match serde_json::from_str(&line) {
-                Ok(Line { key, newest, series }) => verified.restore(key, series, newest),
-                Err(_) => resume = Some(serde_json::from_str(&line).context(foreign)?),
+            if let Ok(Line { key, newest, series }) = serde_json::from_str(&line) {
+                verified.restore(key, series, newest);
+            } else if let Ok(LearntLine { sensor, learnt }) = serde_json::from_str(&line) {
+                self.learnt.insert(sensor, learnt);
+            } else {
+                resume = Some(serde_json::from_str(&line).context(foreign)?);
             }
         }
         self.reached = resume.context("is cut off; remove it to begin anew")?;
@@ -121,7 +156,12 @@ impl ScoresFile {
     }
 
     /// Replaces the file, whole or not at all.
-    fn write(&self, verified: &Verified, resume: &Resume) -> Result<()> {
+    fn write(
+        &self,
+        verified: &Verified,
+        learnt: &BTreeMap<SensorId, Learnt>,
+        resume: &Resume,
+    ) -> Result<()> {
         let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
         let folder = folder.unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
@@ -136,6 +176,11 @@ impl ScoresFile {
             serde_json::to_writer(&mut file, &Line { key, newest, series })?;
             file.write_all(b"\n")?;
         }
+        for (sensor, learnt) in learnt {
+            let (sensor, learnt) = (sensor.clone(), learnt.clone());
+            serde_json::to_writer(&mut file, &LearntLine { sensor, learnt })?;
+            file.write_all(b"\n")?;
+        }
         serde_json::to_writer(&mut file, resume)?;
         file.write_all(b"\n")?;
         file.into_inner().map_err(|error| anyhow!("{error}"))?.sync_all()?;
@@ -144,19 +189,21 @@ impl ScoresFile {
 }
 
 /// Adds up what is verified in `totals`, which hold what `file` held, and keeps it there, on
-/// worker 0; `resume` is where the job goes on. The frontier of what it returns passes the end
-/// when the file is written.
+/// worker 0; `resume` is where the job goes on, and `sunk` is behind the sinks. The frontier of
+/// what it returns passes the end when the file is written.
 pub fn keep<'scope>(
     sums: VecCollection<'scope, u64, Pair, Sums>,
-    marks: StreamVec<'scope, u64, Mark>,
+    notes: StreamVec<'scope, u64, Note>,
     totals: &Totals,
     file: &ScoresFile,
     resume: &Resume,
+    sunk: &ProbeHandle<u64>,
     failure: &Failure,
 ) -> StreamVec<'scope, u64, ()> {
-    let scope = marks.scope();
+    let scope = notes.scope();
+    let sunk = sunk.clone();
     let (totals, file, failure) = (totals.clone(), file.clone(), failure.clone());
-    let mut reached = file.reached.clone();
+    let (mut reached, mut learnt) = (file.reached.clone(), file.learnt.clone());
     // What it has never seen begins now.
     for (log, next) in &resume.next {
         reached.next.entry(Arc::clone(log)).or_insert(*next);
@@ -166,45 +213,56 @@ pub fn keep<'scope>(
     }
     if scope.index() == 0 && !file.path.exists() {
         // Before the first frame: a start without a file takes all that went out for scored.
-        let written = file.write(&totals.now(), &reached);
+        let written = file.write(&totals.now(), &learnt, &reached);
         written.unwrap_or_else(|error| failure.report(file.error(format!("{error:#}"))));
     }
     let sums_to_first = Exchange::new(|_: &(Pair, u64, Sums)| 0);
-    let marks_to_first = Exchange::new(|_: &Mark| 0);
+    let notes_to_first = Exchange::new(|_: &Note| 0);
     sums.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
-        marks,
+        notes,
         sums_to_first,
-        marks_to_first,
+        notes_to_first,
         "Scores",
         move |cap, info| {
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
+            let again = scope.activator_for(info.address);
             // What is written at the end must be written before the end.
             let mut cap = (scope.index() == 0).then_some(cap);
-            let mut epochs = BTreeMap::<u64, (Vec<(Pair, Sums)>, Vec<Mark>)>::new();
+            let mut epochs = BTreeMap::<u64, (Vec<(Pair, Sums)>, Vec<Note>)>::new();
             let mut writing: Option<Receiver<Result<()>>> = None;
             let (mut changed, mut begun, mut took) = (false, Instant::now(), Duration::ZERO);
-            move |(sums, sums_frontier), (marks, marks_frontier), output| {
+            move |(sums, sums_frontier), (notes, notes_frontier), output| {
                 sums.for_each_stamp(|stamp, batches| {
                     let Some(stamp) = stamp.retain_least(output.output_index()) else { return };
                     let (sums, _) = epochs.entry(*stamp.time()).or_default();
                     let drained = batches.flat_map(|batch| batch.drain(..));
                     sums.extend(drained.map(|(pair, _, sums)| (pair, sums)));
                 });
-                marks.for_each_stamp(|stamp, batches| {
+                notes.for_each_stamp(|stamp, batches| {
                     let Some(stamp) = stamp.retain_least(output.output_index()) else { return };
-                    let (_, marks) = epochs.entry(*stamp.time()).or_default();
-                    marks.extend(batches.flat_map(|batch| batch.drain(..)));
+                    let (_, notes) = epochs.entry(*stamp.time()).or_default();
+                    notes.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
                 while let Some(epoch) = epochs.first_entry() {
                     let time = *epoch.key();
-                    if sums_frontier.less_equal(&time) || marks_frontier.less_equal(&time) {
+                    if sums_frontier.less_equal(&time) || notes_frontier.less_equal(&time) {
                         break;
                     }
-                    let (sums, marks) = epoch.remove();
+                    if sunk.less_equal(&time) {
+                        // Nothing wakes it when the sinks are through.
+                        again.activate_after(SINKING);
+                        break;
+                    }
+                    let (sums, notes) = epoch.remove();
                     let mut totals = totals.now();
                     sums.into_iter().for_each(|(pair, sums)| totals.add(pair, &sums));
-                    let new = marks.into_iter().filter(|mark| !mark.scored);
-                    new.for_each(|mark| reached.apply(mark));
+                    for note in notes {
+                        match note {
+                            Note::Mark(mark) if mark.scored => {}
+                            Note::Mark(mark) => reached.apply(mark),
+                            Note::Learnt(sensor, now) => _ = learnt.insert(sensor, *now),
+                        }
+                    }
                     changed = true;
                 }
                 let Some(own) = &mut cap else { return };
@@ -222,18 +280,20 @@ pub fn keep<'scope>(
                 if failure.failed() {
                     return; // and the capability stays
                 }
-                let over = sums_frontier.is_empty() && marks_frontier.is_empty();
+                let over = sums_frontier.is_empty() && notes_frontier.is_empty();
                 if writing.is_none() {
-                    if over && !changed {
+                    if over && epochs.is_empty() && !changed {
                         cap = None;
                         return;
                     }
-                    if changed && (over || begun.elapsed() > EVERY.max(took * SHARE)) {
-                        let now = (totals.now().clone(), reached.clone());
+                    if changed
+                        && (over && epochs.is_empty() || begun.elapsed() > EVERY.max(took * SHARE))
+                    {
+                        let now = (totals.now().clone(), learnt.clone(), reached.clone());
                         let (file, wake) = (file.clone(), wake.clone());
                         let (answer, told) = channel();
                         std::thread::spawn(move || {
-                            let outcome = file.write(&now.0, &now.1);
+                            let outcome = file.write(&now.0, &now.1, &now.2);
                             // Nobody listens where the worker has gone.
                             _ = answer.send(outcome);
                             _ = wake.activate();
@@ -241,9 +301,9 @@ pub fn keep<'scope>(
                         (writing, changed, begun) = (Some(told), false, Instant::now());
                     }
                 }
-                let (sums, marks) = (sums_frontier.frontier(), marks_frontier.frontier());
+                let (sums, notes) = (sums_frontier.frontier(), notes_frontier.frontier());
                 if let Some(next) =
-                    sums.iter().chain(marks.iter()).min().filter(|next| *next > own.time())
+                    sums.iter().chain(notes.iter()).min().filter(|next| *next > own.time())
                 {
                     own.downgrade(next);
                 }

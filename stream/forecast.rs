@@ -9,11 +9,38 @@ use crate::{Cadence, SensorId, Time};
 /// One forecast field of a window, by one member of the expert bank or by the fusion of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Product {
-    /// `physicnet`, `mean`, `sharp`, `persistence`, `advection`, `trend`.
+    /// `physicnet`, `mean`, `sharp`, `persistence`, `advection`, `trend`; in a job that learns
+    /// also `network`, which is what the network itself says where `physicnet` is what is served.
     pub name: Arc<str>,
     /// f32, row-major `[lead, channel, y, x]`, in the units of the data; NaN where the sensor
     /// measured nothing throughout the window. Shared by all who are handed the forecast.
     pub data: Arc<Vec<f32>>,
+}
+
+/// What is served as a forecast, in a job that learns which is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serving {
+    /// The network's field, as it is.
+    Physicnet,
+    /// The network's and the advected field, blended.
+    Blend,
+    /// The advected field.
+    Advection,
+    /// The newest frame.
+    Persistence,
+}
+
+impl Serving {
+    /// The name that logs, counts and messages use.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Physicnet => "physicnet",
+            Self::Blend => "blend",
+            Self::Advection => "advection",
+            Self::Persistence => "persistence",
+        }
+    }
 }
 
 /// A forecast: f32 `(lead, channel, y, x)` for lead times of 1..=`horizon` cadences after the
@@ -30,6 +57,8 @@ pub struct Forecast {
     pub shape: [usize; 4],
     /// The served product first, then those that are scored beside it.
     pub products: Vec<Product>,
+    /// What the served product is; `None` where nothing is learnt: it is the network's.
+    pub serving: Option<Serving>,
     /// The hash of the checkpoint that made it; `none` for experts without weights.
     pub model: Arc<str>,
     /// 0 for the first forecast of its reference time, n + 1 for the next one.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use candle_core::{Device, Tensor};
 use physicnet_connectors::zarr::ArchiveWriter;
 use physicnet_operators::cropping::Transform;
-use physicnet_operators::model::{Checkpoint, ModelConfig, VariableConfig};
+use physicnet_operators::model::{Checkpoint, Expert, ModelConfig, VariableConfig};
 use physicnet_stream::{Axis, Frame, Grid, Time, Variable};
 use serde_json::Map;
 
@@ -47,15 +47,15 @@ pub(crate) fn store(path: &Path, frames: &[Frame]) {
     writer.finish().unwrap();
 }
 
-/// A network that is not its expert: every weight is moved off its start.
-pub(crate) fn checkpoint(path: &Path) {
+/// A small network.
+fn model() -> ModelConfig {
     let variable = VariableConfig {
         name: "u".into(),
         units: "m s-1".into(),
         transform: Transform::Identity,
         keep: Vec::new(),
     };
-    let config = ModelConfig {
+    ModelConfig {
         variables: vec![variable],
         history: 3,
         horizon: 2,
@@ -66,8 +66,17 @@ pub(crate) fn checkpoint(path: &Path) {
         codes: 8,
         sharp: true,
         ..ModelConfig::default()
-    };
-    let mut checkpoint = Checkpoint::untrained(&config).unwrap();
+    }
+}
+
+/// An untrained network, which says what its expert says.
+pub(crate) fn untrained(path: &Path, expert: Expert) {
+    Checkpoint::untrained(&ModelConfig { expert, ..model() }).unwrap().save(path).unwrap();
+}
+
+/// A network that is not its expert: every weight is moved off its start.
+pub(crate) fn checkpoint(path: &Path) {
+    let mut checkpoint = Checkpoint::untrained(&model()).unwrap();
     for (i, weight) in checkpoint.weights.values_mut().enumerate() {
         let wave = |k: usize| 0.1 * ((k * 7 + i * 13) as f32).sin();
         let wave: Vec<f32> = (0..weight.elem_count()).map(wave).collect();

@@ -7,6 +7,7 @@ mod following;
 mod house;
 mod kafka;
 mod kafka_tools;
+mod learning;
 mod revisions;
 mod streaming;
 mod watching;

@@ -13,7 +13,7 @@ use crate::house::{MINUTE, bytes, checkpoint, frame, run, start, store};
 
 /// How many cadences late frames come, at most.
 const WITHIN: u64 = 3;
-const SENSORS: usize = 3;
+pub(crate) const SENSORS: usize = 3;
 
 fn draw(state: &mut u64, below: u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -21,7 +21,7 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 }
 
 /// A frame of `version`; what counts in the end is version 0.
-fn version(step: u64, sensor: usize, version: u64) -> Frame {
+pub(crate) fn version(step: u64, sensor: usize, version: u64) -> Frame {
     frame(step, step as Time * MINUTE, sensor as f32 + 0.3 * version as f32)
 }
 
@@ -33,7 +33,7 @@ fn measured(steps: u64, sensor: usize) -> impl Iterator<Item = u64> {
 }
 
 /// Stores of all sensors, in order or as `shuffled` by a seed, with versions that are corrected.
-fn site(folder: &Path, steps: u64, shuffled: Option<u64>) {
+pub(crate) fn site(folder: &Path, steps: u64, shuffled: Option<u64>) {
     std::fs::create_dir_all(folder).unwrap();
     for sensor in 0..SENSORS {
         let mut coming = Vec::new();
@@ -54,7 +54,7 @@ fn site(folder: &Path, steps: u64, shuffled: Option<u64>) {
 }
 
 /// The job over a site, writing below `out`; its file.
-fn job(folder: &Path, model: &Path, out: &str, gap: &str, more: &str) -> String {
+pub(crate) fn job(folder: &Path, model: &Path, out: &str, gap: &str, more: &str) -> String {
     let at = folder.display();
     let sources: Vec<String> = (0..SENSORS)
         .map(|k| format!("  - {{type: zarr, path: '{at}/s{k}.zarr', cadence: 60s}}\n"))
@@ -72,12 +72,12 @@ fn job(folder: &Path, model: &Path, out: &str, gap: &str, more: &str) -> String 
     path.to_str().unwrap().to_owned()
 }
 
-type Forecasts = BTreeMap<(usize, Time, usize), Vec<u32>>;
-type Scores = BTreeMap<String, Value>;
+pub(crate) type Forecasts = BTreeMap<(usize, Time, usize), Vec<u32>>;
+pub(crate) type Scores = BTreeMap<String, Value>;
 
 /// What stands in a site's output: each sensor's forecasts by reference time and lead, bit for
 /// bit, and all that was ever scored.
-fn outcome(out: &Path) -> (Forecasts, Scores) {
+pub(crate) fn outcome(out: &Path) -> (Forecasts, Scores) {
     let mut forecasts = BTreeMap::new();
     for sensor in 0..SENSORS {
         let mut config = ZarrSource::new(out.join(format!("s{sensor}.zarr")));

@@ -130,6 +130,7 @@ fn forecast(
         cadence: newest.sensor.cadence,
         shape: [model.horizon, writer.channels, newest.extent.height, newest.extent.width],
         products,
+        serving: None,
         model: Arc::clone(&config.model),
         revision: window.revision,
         missing: window.missing(),

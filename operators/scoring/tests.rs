@@ -132,6 +132,7 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
         cadence: Cadence::new(STEP).unwrap(),
         shape: [2, 1, 1, 2],
         products: vec![Product { name: "mean".into(), data: Arc::new(data) }],
+        serving: None,
         model: "none".into(),
         revision: 0,
         missing: 0.0,

@@ -10,12 +10,13 @@ use physicnet_connectors::rejects::RejectsConfig;
 use physicnet_connectors::{Opened, RejectsSink, Sink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
 use physicnet_operators::fusion::FuseConfig;
+use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
 use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
 use serde::{Deserialize, Serialize};
 
-use super::DriftSection;
+use super::{DriftSection, LearnSection};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
@@ -55,6 +56,9 @@ pub struct Job {
     /// What is verified while the job runs; absent, nothing.
     #[serde(default)]
     pub scoring: Option<ScoringSection>,
+    /// How forecasts learn from their verification; absent, they do not.
+    #[serde(default)]
+    pub learn: Option<LearnSection>,
     /// When a sensor no longer shows what the model was trained on.
     #[serde(default)]
     pub drift: DriftSection,
@@ -188,6 +192,7 @@ impl Job {
             );
         }
         self.drift.check()?;
+        self.learn.iter().try_for_each(LearnSection::check)?;
         if let Some(dashboard) = &self.dashboard {
             dashboard.address()?;
         }
@@ -296,6 +301,9 @@ impl Job {
         let mut products: Vec<String> =
             self.sinks.iter().flat_map(|sink| sink.products().to_vec()).collect();
         products.extend(self.scoring.iter().flat_map(|scoring| scoring.products.clone()));
+        if self.learn.is_some() {
+            products.extend(["advection", "persistence"].map(String::from));
+        }
         products.sort();
         products.dedup();
         let rejects = self
@@ -317,7 +325,7 @@ impl Job {
             *totals.now() = verified;
             scores = Some(file);
         }
-        Ok(Parts {
+        let mut parts = Parts {
             resume: resume(&sinks, &catalogue)?,
             drift: self.drift.config(checkpoint.usage.as_ref())?,
             health: Health::default(),
@@ -334,10 +342,18 @@ impl Job {
             scoring,
             totals,
             scores,
+            learn: None,
             counts: Counts::default(),
             telemetry: Telemetry::default(),
             catalogue,
-        })
+        };
+        parts.learn = self.learn.as_ref().map(|&LearnSection { memory, gate }| {
+            // What a restart makes again is what waits for its verification, and what the file of
+            // scores may be ahead of the sinks.
+            let keep = parts.pending() + self.in_flight as usize;
+            LearnConfig { memory, gate, keep }
+        });
+        Ok(parts)
     }
 }
 
@@ -446,6 +462,7 @@ mod tests {
             ("wrokers: 2", "wrokers: unknown field"),
             ("admission: {gap: leap}", "admission.gap: unknown variant"),
             ("sinks: [{type: kafak}]", "sinks[0]"),
+            ("learn: {memroy: 9}", "learn.memroy: unknown field"),
             ("sinks: [{type: zarr, path: a, prodcuts: []}]", "sinks[0]"),
         ] {
             let error = parse::<Job>(&format!("{text}{bad}"), false).unwrap_err().to_string();
@@ -457,6 +474,7 @@ mod tests {
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
             ("drift: {alarm: 1.5}", "drift.alarm"),
             ("drift: {window: 0}", "drift.window"),
+            ("learn: {memory: 0}", "learn.memory"),
             ("dashboard: {listen: '0.0.0.0:8080'}", "dashboard.listen"),
             ("dashboard: {listen: 8080 please}", "dashboard.listen"),
         ] {

@@ -11,12 +11,13 @@ use timely::worker::Worker;
 use super::histogram::{Histogram, Tally};
 
 /// Operators outside of a region, and the rooms they belong to.
-const AT_HOME: [(&str, &str); 11] = [
+const AT_HOME: [(&str, &str); 12] = [
     ("Synthetic", "sources"),
     ("Zarr", "sources"),
     ("Kafka", "sources"),
     ("Admit", "admission"),
     ("Drift", "drift"),
+    ("Learn", "learning"),
     ("Score", "scoring"),
     ("Scores", "scoring"),
     ("Total", "scoring"),

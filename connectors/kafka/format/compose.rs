@@ -76,6 +76,9 @@ pub(super) fn forecast<'a>(forecast: &'a Forecast, sensor: &'a Sensor) -> Result
     if channels > 1 {
         variables.extend([text("channel", &names.join(",")), text("units", &units.join(","))]);
     }
+    if let Some(serving) = forecast.serving {
+        variables.push(text("served", serving.label()));
+    }
     Ok(Message {
         source_name: id.as_str().into(),
         timestamp: Some(forecast.reference_time),

@@ -60,6 +60,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
         cadence: Cadence::new(300_000_000_000).unwrap(),
         shape,
         products: vec![product("mean", 1.0), product("persistence", -1.0)],
+        serving: None,
         model: "abc".into(),
         revision: 0,
         missing: 0.25,

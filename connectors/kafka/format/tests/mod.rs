@@ -132,6 +132,7 @@ fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
             product("mean", random.floats(count)),
             product("persistence", random.floats(count)),
         ],
+        serving: None,
         model: Arc::from("abc"),
         revision: 2,
         missing: 0.25,

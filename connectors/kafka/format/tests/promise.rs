@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use physicnet_stream::Product;
+use physicnet_stream::{Product, Serving};
 
 use super::super::{forecast as write_forecast, frame as write_frame, parse};
 use super::*;
@@ -65,5 +65,20 @@ fn the_page_names_every_variable() {
             let named = page.contains(&format!("`{}`", variable.name));
             assert!(named, "{file}: docs/messages.md does not name {}", variable.name);
         }
+    }
+}
+
+#[test]
+fn a_job_that_learns_says_what_it_serves() {
+    let page = include_str!("../../../../docs/messages.md");
+    assert!(page.contains("| `served` |"));
+    let grid = rain();
+    let mut forecast = forecast(&grid, 2, &mut Random(0));
+    forecast.serving = Some(Serving::Advection);
+    for format in FORMATS {
+        let bytes = write_forecast(format, &forecast, &sensor(grid.clone())).unwrap();
+        let message = parse(format, &bytes).unwrap();
+        let served = message.get("served").and_then(|served| served.values.as_text());
+        assert_eq!(served, Some("advection"), "{format:?}");
     }
 }

@@ -1,0 +1,110 @@
+//! The learners of a worker's sensors, behind fusion.
+
+use std::collections::{BTreeMap, HashMap};
+
+use physicnet_stream::{Forecast, SensorId};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use super::{LearnConfig, Learner, Learnt};
+use crate::admission::Admitted;
+
+/// What learning makes of forecasts.
+pub struct Learning<'scope> {
+    /// The forecasts as they are served.
+    pub forecasts: StreamVec<'scope, u64, Forecast>,
+    /// What is known of a sensor after each of its new frames.
+    pub learnt: StreamVec<'scope, u64, (SensorId, Learnt)>,
+}
+
+/// Extension trait: serves what has been the best of late.
+pub trait Learn<'scope> {
+    /// Each forecast, with its first product made of what its sensor's frames have taught. Both
+    /// inputs must lie on the worker of the sensor; the forecasts have the products `advection`
+    /// and `persistence`. `before` is what was known at the start.
+    fn learn(
+        self,
+        admitted: StreamVec<'scope, u64, Admitted>,
+        config: LearnConfig,
+        before: &BTreeMap<SensorId, Learnt>,
+    ) -> Learning<'scope>;
+}
+
+impl<'scope> Learn<'scope> for StreamVec<'scope, u64, Forecast> {
+    fn learn(
+        self,
+        admitted: StreamVec<'scope, u64, Admitted>,
+        config: LearnConfig,
+        before: &BTreeMap<SensorId, Learnt>,
+    ) -> Learning<'scope> {
+        let mut builder = OperatorBuilder::new("Learn".to_owned(), self.scope());
+        let mut forecasts = builder.new_input(self, Pipeline);
+        let mut frames = builder.new_input(admitted, Pipeline);
+        let (served, served_stream) = builder.new_output();
+        let (learnt, learnt_stream) = builder.new_output();
+        let mut served = OutputBuilder::<_, CapacityContainerBuilder<Vec<Forecast>>>::from(served);
+        let mut learnt =
+            OutputBuilder::<_, CapacityContainerBuilder<Vec<(SensorId, Learnt)>>>::from(learnt);
+        let mut before = before.clone();
+
+        builder.build(move |_caps| {
+            let mut epochs = BTreeMap::new();
+            let mut learners = HashMap::<SensorId, Learner>::new();
+            move |frontiers| {
+                forecasts.for_each_stamp(|cap, batches| {
+                    let caps = [0, 1].map(|output| cap.retain_least(output));
+                    let [Some(served), Some(learnt)] = caps else { return };
+                    let time = *served.time();
+                    let (_, made) =
+                        epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
+                    for forecast in batches.flat_map(|batch| batch.drain(..)) {
+                        made.entry(forecast.sensor.clone()).or_default().1.push(forecast);
+                    }
+                });
+                frames.for_each_stamp(|cap, batches| {
+                    let caps = [0, 1].map(|output| cap.retain_least(output));
+                    let [Some(served), Some(learnt)] = caps else { return };
+                    let time = *served.time();
+                    let (_, made) =
+                        epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
+                    let measured = |frame: &Admitted| !frame.filled();
+                    for frame in batches.flat_map(|batch| batch.drain(..)).filter(measured) {
+                        let sensor = frame.sensor.clone();
+                        made.entry(sensor).or_default().0 = Some(frame);
+                    }
+                });
+                let (mut served, mut learnt) = (served.activate(), learnt.activate());
+                while let Some(epoch) = epochs.first_entry() {
+                    let time = *epoch.key();
+                    // Not before all of it has come: the frame teaches first, then it is served.
+                    if frontiers.iter().any(|frontier| frontier.less_equal(&time)) {
+                        break;
+                    }
+                    let ([serve_cap, learnt_cap], made) = epoch.remove();
+                    for (sensor, (frame, mut forecasts)) in made {
+                        // A forecast starts from a frame of its epoch.
+                        let Some(frame) = frame else { continue };
+                        // Within an epoch nothing is said of their order.
+                        forecasts.sort_by_key(|forecast| forecast.reference_time);
+                        let learner = learners.entry(sensor.clone()).or_insert_with(|| {
+                            Learner::new(config, before.remove(&sensor).unwrap_or_default())
+                        });
+                        learner.epoch(&frame, &mut forecasts);
+                        served.session(&serve_cap).give_iterator(forecasts.into_iter());
+                        if !frame.scored {
+                            let known = learner.learnt().clone();
+                            learnt.session(&learnt_cap).give((sensor, known));
+                        }
+                    }
+                }
+            }
+        });
+        Learning { forecasts: served_stream, learnt: learnt_stream }
+    }
+}
+
+/// By sensor, the frame of an epoch that was measured and the forecasts that it led to.
+type Epoch = BTreeMap<SensorId, (Option<Admitted>, Vec<Forecast>)>;
