@@ -128,3 +128,27 @@ fn errors_name_what_is_wrong() {
         }
     }
 }
+
+#[test]
+fn a_source_that_was_made_anew_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    checkpoint(&folder.path().join("model.safetensors"));
+    let text = format!(
+        "sources: [{{type: zarr, path: '{at}/s.zarr', cadence: 60s}}]\n\
+         model: {{checkpoint: '{at}/model.safetensors'}}\n\
+         sinks: [{{type: zarr, path: '{at}/out.zarr', fsync: false}}]\n"
+    );
+    let job = folder.path().join("job.yaml");
+    std::fs::write(&job, text).unwrap();
+    let source = folder.path().join("s.zarr");
+    for (frames, goes) in [(20, true), (8, false)] {
+        let _ = std::fs::remove_dir_all(&source);
+        let series: Vec<_> = (0..frames).map(|k| frame(k, k as Time * MINUTE, 0.0)).collect();
+        store(&source, &series);
+        let output = physicnet().args(["run", job.to_str().unwrap()]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), goes, "{said}");
+        assert!(goes || said.contains("made anew"), "{said}");
+    }
+}

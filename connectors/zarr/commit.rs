@@ -11,8 +11,10 @@
 //! crash leaves the older revision's number, and the next start writes it again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Forecast, Result, Sensor, Time, format_time};
 use serde_json::{Map, Value, json};
@@ -23,8 +25,14 @@ use super::forecasts::{LENGTH, Layout, Unit};
 use super::progress::{Progress, read_root};
 use super::store::Store;
 
+/// How long another writer may take to end: a newer instance of a job takes over from an older.
+const TAKEOVER: Duration =
+    if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
+
 /// A forecast store, for its one writer.
 pub(super) struct ForecastStore {
+    /// Held while the store is written; the system lets go of it when the process ends.
+    _lock: Option<File>,
     files: Files,
     layout: Layout,
     model: Arc<str>,
@@ -54,6 +62,7 @@ impl ForecastStore {
     ) -> Result<Self> {
         let path = files.root().to_path_buf();
         let mut store = Self {
+            _lock: lock(&path)?,
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
             model: Arc::clone(&first.model),
@@ -253,6 +262,24 @@ impl ForecastStore {
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
         attributes
+    }
+}
+
+/// Keeps other writers out of the store at `path`; nothing where the system locks no directories.
+fn lock(path: &Path) -> Result<Option<File>> {
+    std::fs::create_dir_all(path).map_err(|e| Error::new(path.display(), e))?;
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    let begun = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > TAKEOVER => {
+                let why = "is being written by another job; end that one, or choose another path";
+                return Err(Error::new(path.display(), why));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
     }
 }
 

@@ -203,6 +203,22 @@ fn refuses_what_is_not_its_own() {
 }
 
 #[test]
+fn a_store_has_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = small();
+    let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
+    let open = || {
+        let files = Files::new(folder.path(), false)?;
+        ForecastStore::open(files, &sensor, &forecast("a", &grid, 0), &[], false)
+    };
+    let first = open().unwrap();
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("another job"), "{error}");
+    drop(first);
+    open().unwrap();
+}
+
+#[test]
 fn every_sensor_has_a_path_of_its_own() {
     let grid = grid(1, 1);
     let paths = |path: &str, names: &[&str]| {
