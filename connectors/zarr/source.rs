@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Error, Frame, Pace, Resume, format_time, parse_duration, route};
+use physicnet_stream::{Frame, Pace, Resume, format_time, parse_duration, route};
 use timely::dataflow::operators::generic::source as operator;
 use timely::dataflow::{Scope, StreamVec};
 
@@ -35,15 +35,6 @@ pub fn source<'scope>(
         for (sensor, known) in archive.sensors().iter().enumerate() {
             if route(&known.id) % peers == index {
                 let from = resume.from(&known.id);
-                let frames = archive.times(sensor).len();
-                let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
-                if from > 0 && last.is_none_or(|last| last < from) {
-                    let why = format!(
-                        "has {frames} frames and the job goes on at frame {from}: was it made anew? \
-                         Give the job other sinks to begin anew as well"
-                    );
-                    pace.failure.report(Error::new(format!("the store of {}", known.id), why));
-                }
                 readers.push(Reader::new(store, sensor, archive, from));
             }
         }

@@ -325,8 +325,10 @@ impl Job {
             *totals.now() = verified;
             scores = Some(file);
         }
+        let resume = resume(&sinks, &catalogue)?;
+        sources.iter().try_for_each(|source| reaches(source, &resume))?;
         let mut parts = Parts {
-            resume: resume(&sinks, &catalogue)?,
+            resume,
             drift: self.drift.config(checkpoint.usage.as_ref())?,
             health: Health::default(),
             sources,
@@ -416,6 +418,22 @@ fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
             "the model was trained at a cadence of {} s; this sensor has {} s",
             cadence.nanoseconds() as f64 / 1e9,
             sensor.cadence.nanoseconds() as f64 / 1e9,
+        );
+    }
+    Ok(())
+}
+
+/// Whether a store still has the frames that the job goes on at.
+fn reaches(source: &Source, resume: &Resume) -> Result<()> {
+    let Source::Zarr(archive) = source else { return Ok(()) };
+    for (at, sensor) in archive.sensors().iter().enumerate() {
+        let (from, frames) = (resume.from(&sensor.id), archive.times(at).len());
+        let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
+        ensure!(
+            from == 0 || last.is_some_and(|last| from <= last),
+            "sensor {}: its store has {frames} frames and the job goes on at frame {from}: was it \
+             made anew? Give the job other sinks to begin anew as well",
+            sensor.id
         );
     }
     Ok(())
