@@ -6,8 +6,10 @@
 //! refused. Relative paths are relative to the current directory.
 
 mod drift;
+mod fit;
 mod job;
 mod learn;
+mod scoring;
 
 use std::path::Path;
 
@@ -16,8 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use drift::DriftSection;
-pub use job::{Job, ModelSection, ScoringSection};
+pub use job::{Job, ModelSection};
 pub use learn::LearnSection;
+pub use scoring::ScoringSection;
 
 /// Reads the file at `path`.
 ///

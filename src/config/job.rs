@@ -1,22 +1,22 @@
 //! What a job file says, and how it becomes the parts of a dataflow.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use physicnet_connectors::rejects::RejectsConfig;
-use physicnet_connectors::{Opened, RejectsSink, Sink, SinkConfig, Source, SourceConfig};
+use physicnet_connectors::{Opened, RejectsSink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
-use physicnet_operators::scoring::{Fss, Metrics, Scale, ScoringConfig, Totals};
-use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
+use physicnet_operators::scoring::{ScoringConfig, Totals};
+use physicnet_stream::Sensor;
 use serde::{Deserialize, Serialize};
 
-use super::{DriftSection, LearnSection};
+use super::fit::{catalogue, fits, kinds, reaches, resume};
+use super::{DriftSection, LearnSection, ScoringSection};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
@@ -94,44 +94,6 @@ pub struct ModelSection {
     pub serve: Option<Serve>,
 }
 
-/// What is verified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScoringSection {
-    /// What is forecast and scored beside the served product: `mean`, `sharp`, `persistence`,
-    /// `advection`, `trend`. Heads that the model lacks are left out.
-    pub products: Vec<String>,
-    /// CSI, POD and FAR are taken above these, in the units of the data; absent, at 0.1, 1 and
-    /// 5 for rain in mm/h and not at all for anything else.
-    pub thresholds: Option<Vec<f64>>,
-    /// Whether structural similarity is taken; it costs more than all other scores together.
-    pub ssim: bool,
-    /// The least and the largest value of the data, for the SSIM of anything but rain.
-    pub data_range: Option<[f64; 2]>,
-    /// The fractions skill scores; absent, at 1 mm/h over 10 pixels for rain alone.
-    pub fss: Option<Vec<Fss>>,
-    /// Frames and forecasts that come late, or again, change the scores while they are at most so
-    /// many cadences behind the newest frame; absent, 3 more than `admission.revise_within`.
-    pub correct_within: Option<u32>,
-    /// The file that keeps the scores over a restart; absent, they begin anew.
-    pub store: Option<PathBuf>,
-}
-
-impl Default for ScoringSection {
-    fn default() -> Self {
-        let products = ["persistence", "advection"].map(String::from).into();
-        Self {
-            products,
-            thresholds: None,
-            ssim: false,
-            data_range: None,
-            fss: None,
-            correct_within: None,
-            store: None,
-        }
-    }
-}
-
 fn name() -> String {
     "physicnet".to_owned()
 }
@@ -146,20 +108,6 @@ fn in_flight() -> u64 {
 
 fn batch() -> usize {
     8
-}
-
-impl ScoringSection {
-    /// What is scored of a variable in `units`.
-    pub fn metrics(&self, units: &str) -> Metrics {
-        let usual = Metrics::usual(units);
-        let linear =
-            |[minimum, maximum]: [f64; 2]| Scale::Linear { minimum, range: maximum - minimum };
-        Metrics {
-            thresholds: self.thresholds.clone().unwrap_or(usual.thresholds),
-            ssim: if self.ssim { usual.ssim.or(self.data_range.map(linear)) } else { None },
-            fss: self.fss.clone().unwrap_or(usual.fss),
-        }
-    }
 }
 
 impl Job {
@@ -184,20 +132,11 @@ impl Job {
              e.g. {{history: 4, horizon: 12, expert: advection}})"
         );
         let revised = self.admission.revise_within.unwrap_or(0);
-        if let Some(within) = self.scoring.as_ref().and_then(|scoring| scoring.correct_within) {
-            ensure!(
-                within >= revised,
-                "scoring.correct_within: {within} is less than admission.revise_within, {revised}: \
-                 revised forecasts would not be verified"
-            );
-        }
+        self.scoring.iter().try_for_each(|scoring| scoring.check(revised))?;
         self.drift.check()?;
         self.learn.iter().try_for_each(LearnSection::check)?;
         if let Some(dashboard) = &self.dashboard {
             dashboard.address()?;
-        }
-        if let Some([lo, hi]) = self.scoring.as_ref().and_then(|s| s.data_range) {
-            ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");
         }
         Ok(())
     }
@@ -359,113 +298,8 @@ impl Job {
     }
 }
 
-/// Every sensor of the sources that is known by name, in their order.
-fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
-    let lists = sources.iter().map(|source| Ok(source.sensors()?));
-    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
-}
-
-/// What the sensors of the sources are like, whatever their names.
-fn kinds(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
-    let any = sources.iter().filter_map(Source::any).map(Arc::clone);
-    Ok(sensors(sources)?.into_iter().chain(any).collect())
-}
-
-fn catalogue(sources: &[Source]) -> Result<Catalogue> {
-    let mut catalogue = Catalogue::default();
-    for sensor in sensors(sources)? {
-        let id = sensor.id.clone();
-        ensure!(
-            catalogue.insert(sensor),
-            "sources: two sensors are called {id}; give one source another `sensor` or `name`"
-        );
-    }
-    for any in sources.iter().filter_map(Source::any) {
-        ensure!(
-            catalogue.insert_any(Arc::clone(any)),
-            "sources: two of them take sensors of any name; name the `sensors` of one"
-        );
-    }
-    ensure!(!catalogue.is_empty(), "sources: they have no sensors");
-    Ok(catalogue)
-}
-
-/// Whether the model can take the frames of the sensor.
-fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
-    let expected: Vec<&str> = model.variables.iter().map(|v| v.name.as_str()).collect();
-    let found: Vec<&str> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
-    ensure!(
-        expected == found,
-        "sensor {}: it measures {found:?} and the model was made for {expected:?}; \
-         choose them by the source's `variables`",
-        sensor.id
-    );
-    for (variable, measured) in model.variables.iter().zip(&sensor.grid.variables) {
-        let (ours, theirs) = (&variable.units, &measured.units);
-        ensure!(
-            ours.is_empty() || theirs.is_empty() || ours == theirs,
-            "sensor {}: {} is in \"{theirs}\" and the model was made for \"{ours}\"; convert the \
-             data, or, if the two mean the same, write the model's unit into its `units`",
-            sensor.id,
-            variable.name
-        );
-    }
-    let [_, height, width] = sensor.grid.shape();
-    model.check_size(height, width).with_context(|| format!("sensor {}", sensor.id))?;
-    if let Some(cadence) = model.cadence.filter(|cadence| *cadence != sensor.cadence) {
-        tracing::warn!(
-            sensor = %sensor.id,
-            "the model was trained at a cadence of {} s; this sensor has {} s",
-            cadence.nanoseconds() as f64 / 1e9,
-            sensor.cadence.nanoseconds() as f64 / 1e9,
-        );
-    }
-    Ok(())
-}
-
-/// Whether a store still has the frames that the job goes on at.
-fn reaches(source: &Source, resume: &Resume) -> Result<()> {
-    let Source::Zarr(archive) = source else { return Ok(()) };
-    for (at, sensor) in archive.sensors().iter().enumerate() {
-        let (from, frames) = (resume.from(&sensor.id), archive.times(at).len());
-        let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
-        ensure!(
-            from == 0 || last.is_some_and(|last| from <= last),
-            "sensor {}: its store has {frames} frames and the job goes on at frame {from}: was it \
-             made anew? Give the job other sinks to begin anew as well",
-            sensor.id
-        );
-    }
-    Ok(())
-}
-
-/// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
-fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<Resume> {
-    let mut least: Option<BTreeMap<SensorId, u64>> = None;
-    for sink in sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_))) {
-        let progress = sink.progress(catalogue)?;
-        let offsets = catalogue.known().map(|sensor| {
-            let progress = progress.get(&sensor.id);
-            (sensor.id.clone(), progress.map_or(0, |progress| progress.replay_from))
-        });
-        least = Some(match least {
-            None => offsets.collect(),
-            Some(least) => offsets
-                .map(|(sensor, offset)| (sensor.clone(), offset.min(least[&sensor])))
-                .collect(),
-        });
-    }
-    let window = |(sensor, offset): (SensorId, u64)| {
-        let position = Position { log: sensor.as_str().into(), offset };
-        (sensor, vec![position])
-    };
-    let windows = least.unwrap_or_default().into_iter().map(window).collect();
-    Ok(Resume { windows, ..Resume::default() })
-}
-
 #[cfg(test)]
 mod tests {
-    use physicnet_stream::{Axis, Cadence, Grid, Variable};
 
     use super::*;
     use crate::config::{load, parse};
@@ -500,21 +334,6 @@ mod tests {
             let error = job.check().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-    }
-
-    #[test]
-    fn a_model_takes_only_its_units() {
-        let sensor = |units: &str| {
-            let variables = vec![Variable { name: "t2m".into(), units: units.into() }];
-            let grid = Grid { variables, y: Axis::index("y", 16), x: Axis::index("x", 16) };
-            Sensor { id: "a".into(), grid, cadence: Cadence::new(1).unwrap() }
-        };
-        let variables = vec![VariableConfig::for_variable(&sensor("K").grid.variables[0])];
-        let model = ModelConfig { variables, ..ModelConfig::default() };
-        fits(&model, &sensor("K")).unwrap();
-        fits(&model, &sensor("")).unwrap();
-        let error = fits(&model, &sensor("degC")).unwrap_err().to_string();
-        assert!(error.contains("degC") && error.contains("\"K\""), "{error}");
     }
 
     #[test]

@@ -1,0 +1,136 @@
+//! Whether the sensors, the model and the sinks of a job suit one another, and where it goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use physicnet_connectors::{Sink, Source};
+use physicnet_operators::model::ModelConfig;
+use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
+
+/// Every sensor of the sources that is known by name, in their order.
+fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
+    let lists = sources.iter().map(|source| Ok(source.sensors()?));
+    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// What the sensors of the sources are like, whatever their names.
+pub(super) fn kinds(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
+    let any = sources.iter().filter_map(Source::any).map(Arc::clone);
+    Ok(sensors(sources)?.into_iter().chain(any).collect())
+}
+
+pub(super) fn catalogue(sources: &[Source]) -> Result<Catalogue> {
+    let mut catalogue = Catalogue::default();
+    for sensor in sensors(sources)? {
+        let id = sensor.id.clone();
+        ensure!(
+            catalogue.insert(sensor),
+            "sources: two sensors are called {id}; give one source another `sensor` or `name`"
+        );
+    }
+    for any in sources.iter().filter_map(Source::any) {
+        ensure!(
+            catalogue.insert_any(Arc::clone(any)),
+            "sources: two of them take sensors of any name; name the `sensors` of one"
+        );
+    }
+    ensure!(!catalogue.is_empty(), "sources: they have no sensors");
+    Ok(catalogue)
+}
+
+/// Whether the model can take the frames of the sensor.
+pub(super) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
+    let expected: Vec<&str> = model.variables.iter().map(|v| v.name.as_str()).collect();
+    let found: Vec<&str> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
+    ensure!(
+        expected == found,
+        "sensor {}: it measures {found:?} and the model was made for {expected:?}; \
+         choose them by the source's `variables`",
+        sensor.id
+    );
+    for (variable, measured) in model.variables.iter().zip(&sensor.grid.variables) {
+        let (ours, theirs) = (&variable.units, &measured.units);
+        ensure!(
+            ours.is_empty() || theirs.is_empty() || ours == theirs,
+            "sensor {}: {} is in \"{theirs}\" and the model was made for \"{ours}\"; convert the \
+             data, or, if the two mean the same, write the model's unit into its `units`",
+            sensor.id,
+            variable.name
+        );
+    }
+    let [_, height, width] = sensor.grid.shape();
+    model.check_size(height, width).with_context(|| format!("sensor {}", sensor.id))?;
+    if let Some(cadence) = model.cadence.filter(|cadence| *cadence != sensor.cadence) {
+        tracing::warn!(
+            sensor = %sensor.id,
+            "the model was trained at a cadence of {} s; this sensor has {} s",
+            cadence.nanoseconds() as f64 / 1e9,
+            sensor.cadence.nanoseconds() as f64 / 1e9,
+        );
+    }
+    Ok(())
+}
+
+/// Whether a store still has the frames that the job goes on at.
+pub(super) fn reaches(source: &Source, resume: &Resume) -> Result<()> {
+    let Source::Zarr(archive) = source else { return Ok(()) };
+    for (at, sensor) in archive.sensors().iter().enumerate() {
+        let (from, frames) = (resume.from(&sensor.id), archive.times(at).len());
+        let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
+        ensure!(
+            from == 0 || last.is_some_and(|last| from <= last),
+            "sensor {}: its store has {frames} frames and the job goes on at frame {from}: was it \
+             made anew? Give the job other sinks to begin anew as well",
+            sensor.id
+        );
+    }
+    Ok(())
+}
+
+/// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
+pub(super) fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<Resume> {
+    let mut least: Option<BTreeMap<SensorId, u64>> = None;
+    for sink in sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_))) {
+        let progress = sink.progress(catalogue)?;
+        let offsets = catalogue.known().map(|sensor| {
+            let progress = progress.get(&sensor.id);
+            (sensor.id.clone(), progress.map_or(0, |progress| progress.replay_from))
+        });
+        least = Some(match least {
+            None => offsets.collect(),
+            Some(least) => offsets
+                .map(|(sensor, offset)| (sensor.clone(), offset.min(least[&sensor])))
+                .collect(),
+        });
+    }
+    let window = |(sensor, offset): (SensorId, u64)| {
+        let position = Position { log: sensor.as_str().into(), offset };
+        (sensor, vec![position])
+    };
+    let windows = least.unwrap_or_default().into_iter().map(window).collect();
+    Ok(Resume { windows, ..Resume::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use physicnet_operators::model::VariableConfig;
+    use physicnet_stream::{Axis, Cadence, Grid, Variable};
+
+    use super::*;
+
+    #[test]
+    fn a_model_takes_only_its_units() {
+        let sensor = |units: &str| {
+            let variables = vec![Variable { name: "t2m".into(), units: units.into() }];
+            let grid = Grid { variables, y: Axis::index("y", 16), x: Axis::index("x", 16) };
+            Sensor { id: "a".into(), grid, cadence: Cadence::new(1).unwrap() }
+        };
+        let variables = vec![VariableConfig::for_variable(&sensor("K").grid.variables[0])];
+        let model = ModelConfig { variables, ..ModelConfig::default() };
+        fits(&model, &sensor("K")).unwrap();
+        fits(&model, &sensor("")).unwrap();
+        let error = fits(&model, &sensor("degC")).unwrap_err().to_string();
+        assert!(error.contains("degC") && error.contains("\"K\""), "{error}");
+    }
+}
