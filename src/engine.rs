@@ -152,7 +152,10 @@ impl Counts {
 
     pub(crate) fn forecast(&self) -> impl FnMut(&Forecast) + 'static {
         let counters = Arc::clone(&self.0);
-        move |_| _ = counters.forecasts.fetch_add(1, Ordering::Relaxed)
+        // One that is made again for its verification has gone out before.
+        move |forecast| {
+            counters.forecasts.fetch_add(u64::from(!forecast.replay), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn reject(&self) -> impl FnMut(&Reject) + 'static {

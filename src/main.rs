@@ -23,7 +23,10 @@ fn without_a_pool() {
     if arguments.first().is_some_and(|command| command == "train") {
         return;
     }
-    if let Ok(program) = std::env::current_exe() {
+    // Under another loader the program's own name is not the file that runs.
+    let own = std::path::Path::new(&name).file_name().map(std::ffi::OsStr::to_owned);
+    let program = std::env::current_exe().ok();
+    if let Some(program) = program.filter(|program| program.file_name() == own.as_deref()) {
         // It returns only where that fails: then the job runs with the pool.
         let _ =
             std::process::Command::new(program).arg0(name).args(arguments).env(SIZE, "1").exec();

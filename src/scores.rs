@@ -184,7 +184,11 @@ impl ScoresFile {
         serde_json::to_writer(&mut file, resume)?;
         file.write_all(b"\n")?;
         file.into_inner().map_err(|error| anyhow!("{error}"))?.sync_all()?;
-        Ok(std::fs::rename(&new, &self.path)?)
+        std::fs::rename(&new, &self.path)?;
+        // The first file of all must outlast a power cut: without one, all counts as scored.
+        #[cfg(unix)]
+        std::fs::File::open(folder)?.sync_all()?;
+        Ok(())
     }
 }
 
@@ -289,16 +293,22 @@ pub fn keep<'scope>(
                     if changed
                         && (over && epochs.is_empty() || begun.elapsed() > EVERY.max(took * SHARE))
                     {
+                        begun = Instant::now();
                         let now = (totals.now().clone(), learnt.clone(), reached.clone());
                         let (file, wake) = (file.clone(), wake.clone());
                         let (answer, told) = channel();
-                        std::thread::spawn(move || {
+                        let write = move || {
                             let outcome = file.write(&now.0, &now.1, &now.2);
                             // Nobody listens where the worker has gone.
                             _ = answer.send(outcome);
                             _ = wake.activate();
-                        });
-                        (writing, changed, begun) = (Some(told), false, Instant::now());
+                        };
+                        let thread = std::thread::Builder::new().name("Scores".to_owned());
+                        if let Err(error) = thread.spawn(write) {
+                            let why = format!("cannot start the thread that writes it: {error}");
+                            return failure.report(Error::new("scoring.store", why));
+                        }
+                        (writing, changed) = (Some(told), false);
                     }
                 }
                 let (sums, notes) = (sums_frontier.frontier(), notes_frontier.frontier());

@@ -152,11 +152,15 @@ fn killed_at_any_moment_the_revised_forecasts_and_scores_are_the_same() {
     for after in [60, 700, 1_300, 1_700, 150] {
         let mut child = start(&["run", &file]);
         std::thread::sleep(Duration::from_millis(after));
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    // Killed in the middle: some is there, and not all.
+    let rest = outcome(&shuffled.join("out"));
     run(&["run", &file]);
     let (expected, told) = (outcome(&ordered.join("out")), outcome(&shuffled.join("out")));
+    assert!(rest.0.len() < told.0.len(), "all was done before the last run");
     assert!(told.0 == expected.0, "other forecasts");
     assert_eq!(told.1, expected.1);
 }
@@ -172,7 +176,7 @@ fn a_correction_too_old_for_windows_is_rejected_and_verified() {
         std::fs::create_dir_all(&site).unwrap();
         for sensor in 0..SENSORS {
             let mut frames: Vec<Frame> = (0..20).map(|step| version(step, sensor, 0)).collect();
-            // Fifteen windows on, beyond what is revised but not beyond what is verified.
+            // Six cadences on, beyond what is revised but not beyond what is verified.
             frames.extend(late.iter().map(|of| version(13, sensor, *of)));
             store(&site.join(format!("s{sensor}.zarr")), &frames);
         }

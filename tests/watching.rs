@@ -253,17 +253,21 @@ fn watching_changes_no_forecast() {
     let text = std::fs::read_to_string(&seen).unwrap().replace(".zarr'}", ".zarr', rate: 20}");
     std::fs::write(&seen, text).unwrap();
     let mut watched = Watched::start(&seen);
+    let mut seen = 0;
     while watched.child.try_wait().unwrap().is_none() {
         // It ends while it is asked: that is no failure.
         let asked = TcpStream::connect(&watched.host).and_then(|mut stream| {
             let path = "/api/sensor?sensor=s2&forecast=newest";
             write!(stream, "GET {path} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")?;
-            stream.read_to_end(&mut Vec::new())
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok(answer)
         });
-        drop(asked);
+        seen += u32::from(asked.is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200")));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(watched.child.wait().unwrap().success());
+    assert!(seen > 5, "it was looked at {seen} times");
     assert_eq!(differences(&at.join("alone"), &at.join("seen")), Vec::<PathBuf>::new());
 }
 
@@ -306,6 +310,7 @@ fn promtool() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|f| f.join("promtool")).find(|p| p.exists());
     if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "no promtool; run scripts/test");
         eprintln!("skipped: no promtool in the PATH or named by PROMTOOL (see scripts/test)");
     }
     found

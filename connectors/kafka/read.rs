@@ -325,6 +325,12 @@ fn fetch(
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
+                // Deleted since the brokers said where the partition begins.
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) =>
+                {
+                    break;
+                }
                 Some(Err(error)) => tracing::debug!("{}", failed(error)),
                 None => {}
             }

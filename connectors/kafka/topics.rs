@@ -146,15 +146,17 @@ impl Decoder {
             }
             SensorFrom::SourceName => None,
         };
+        // It will name folders, keys and records.
+        let plain =
+            |sensor: &SensorId| sensor.as_str().len() <= LONGEST_NAME && file_name(sensor).is_ok();
         let expected = Expected { grid: &self.topics.template.grid, time: &config.time };
         let measured = decode(config.format, payload, &expected)
-            .map_err(|why| Unfit { sensor: keyed.clone(), why })?;
+            .map_err(|why| Unfit { sensor: keyed.clone().filter(plain), why })?;
         let sensor = keyed.unwrap_or_else(|| measured.source_name.as_str().into());
         if sensor.as_str().is_empty() {
             return Err("source_name is empty and names no sensor".into());
         }
-        // It will name folders, keys and records.
-        if sensor.as_str().len() > LONGEST_NAME || file_name(&sensor).is_err() {
+        if !plain(&sensor) {
             let why = format!("no name of a sensor: at most {LONGEST_NAME} bytes, no `..`");
             return Err(Unfit { sensor: None, why });
         }

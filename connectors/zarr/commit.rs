@@ -48,21 +48,25 @@ pub(super) struct ForecastStore {
 
 impl ForecastStore {
     /// Opens the store at `path` for forecasts such as `first`, and undoes what a crash has left
-    /// of a commit. A new store comes into being with its first commit.
+    /// of a commit, with what `files` makes of the path. A new store comes into being with its
+    /// first commit.
     ///
     /// # Errors
     /// When something else is at `path`: a directory of other things, forecasts by another model
     /// or of another layout.
     pub(super) fn open(
-        files: Files,
+        path: &Path,
+        files: impl FnOnce(&Path) -> Result<Files>,
         sensor: &Sensor,
         first: &Forecast,
         products: &[String],
         nanoseconds: bool,
     ) -> Result<Self> {
-        let path = files.root().to_path_buf();
+        // First: opening the files tidies up what another writer may be at.
+        let lock = lock(path)?;
+        let files = files(path)?;
         let mut store = Self {
-            _lock: lock(&path)?,
+            _lock: lock,
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
             model: Arc::clone(&first.model),
@@ -72,9 +76,9 @@ impl ForecastStore {
             revisions: Vec::new(),
             missing: Vec::new(),
         };
-        match read_root(&path)? {
-            Some(root) => store.recover(&path, &root)?,
-            None => store.clear(&path)?,
+        match read_root(path)? {
+            Some(root) => store.recover(path, &root)?,
+            None => store.clear(path)?,
         }
         Ok(store)
     }
@@ -165,9 +169,13 @@ impl ForecastStore {
     /// used again, but opened anew.
     pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
         let (mut news, mut changed) = (false, BTreeSet::new());
+        // A repeat is of what the root tells of. What comes later is news, whatever stands there:
+        // a clock that was set back makes another forecast of the same reference time.
+        let told = self.progress.map_or(0, |known| known.next);
         for forecast in forecasts {
             let known = self.places.get(&forecast.reference_time).copied();
-            let held = known.is_some_and(|place| self.revisions[place] >= forecast.revision as i32);
+            let held = forecast.offset < told
+                && known.is_some_and(|place| self.revisions[place] >= forecast.revision as i32);
             if !held {
                 let place = known.unwrap_or(self.times.len());
                 self.put(forecast, place)?;

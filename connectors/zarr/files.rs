@@ -41,11 +41,6 @@ impl Files {
         Ok(files)
     }
 
-    /// The directory.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// The bytes of a file; `None` where there is none.
     ///
     /// # Errors

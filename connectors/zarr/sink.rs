@@ -1,6 +1,7 @@
 //! Forecasts into stores, one for each sensor, durable before their epochs are done.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Result, SensorId, route};
 use timely::dataflow::StreamVec;
@@ -71,9 +72,9 @@ impl Writer {
                 let why = format!("would be the store of both {other} and {id}; rename one");
                 return Err(Error::new(path.display(), why));
             }
-            let files = Files::new(&path, self.config.fsync)?;
-            let ZarrSink { products, nanoseconds, .. } = &self.config;
-            let store = ForecastStore::open(files, &sensor, first, products, *nanoseconds)?;
+            let ZarrSink { products, nanoseconds, fsync, .. } = &self.config;
+            let files = |path: &Path| Files::new(path, *fsync);
+            let store = ForecastStore::open(&path, files, &sensor, first, products, *nanoseconds)?;
             self.stores.insert(id.clone(), store);
         }
         self.stores.get_mut(id).ok_or_else(|| Error::new(id, "has no store"))

@@ -142,7 +142,11 @@ impl Gate {
         match self.verdict(&frame) {
             Ok(place) => Ok(self.admit(frame, place)),
             Err(reason) => {
-                if self.memory.pending > 0 && reason.measured() && !self.crowded() {
+                if self.memory.pending > 0
+                    && reason.measured()
+                    && !self.repeats(&frame, &reason)
+                    && !self.crowded()
+                {
                     // The verification takes it as an observation.
                     self.arrivals.push_back((frame.valid_time, frame.position()));
                     self.forget();
@@ -150,6 +154,15 @@ impl Gate {
                 Err(Box::new(Reject { frame, reason }))
             }
         }
+    }
+
+    /// Whether a frame says what the last one of its time has said, and changes nothing at all.
+    fn repeats(&self, frame: &Frame, reason: &Reason) -> bool {
+        let time = frame.valid_time;
+        let last = self.arrivals.iter().rev().find(|(arrived, _)| *arrived == time);
+        let known = self.known.get(&time);
+        *reason == Reason::Duplicate
+            && known.zip(last).is_some_and(|(known, (_, last))| known.offset == last.offset)
     }
 
     /// The frames that put a new gate where this one is, in the order in which they came.

@@ -103,21 +103,21 @@ fn forecast(
         (Serve::Sharp, Some(sharp)) => head(sharp)?,
         _ => head(&fused.mean)?,
     };
-    let data = if writer.follows() {
-        shown(&consulted.advection(model)?, |carried| {
-            shown(&served, |served| writer.served(served, carried))
-        })??
+    let asked = config.products.iter().any(|name| name == "advection");
+    let advection = (asked || writer.follows()).then(|| consulted.advection(model)).transpose()?;
+    let data = if let Some(advection) = advection.as_ref().filter(|_| writer.follows()) {
+        shown(advection, |carried| shown(&served, |served| writer.served(served, carried)))??
     } else {
         physical(&served)?
     };
     let mut products = vec![Product { name: "physicnet".into(), data: data.into() }];
     for name in &config.products {
-        let data = match (name.as_str(), &fused.sharp) {
-            ("mean", _) => physical(&head(&fused.mean)?)?,
-            ("sharp", Some(sharp)) => physical(&head(sharp)?)?,
-            ("persistence", _) => physical(&consulted.newest)?.repeat(model.horizon),
-            ("advection", _) => physical(&consulted.advection(model)?)?,
-            ("trend", _) => shown(&consulted.newest, |newest| writer.trend(newest))?,
+        let data = match (name.as_str(), &fused.sharp, &advection) {
+            ("mean", ..) => physical(&head(&fused.mean)?)?,
+            ("sharp", Some(sharp), _) => physical(&head(sharp)?)?,
+            ("persistence", ..) => physical(&consulted.newest)?.repeat(model.horizon),
+            ("advection", _, Some(advection)) => physical(advection)?,
+            ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest))?,
             _ => continue,
         };
         products.push(Product { name: name.as_str().into(), data: data.into() });

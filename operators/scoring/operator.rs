@@ -23,6 +23,9 @@ pub struct ScoringConfig {
     pub to: Option<Time>,
     /// Of the reference times from `from` on (or from the epoch), every how manieth; 0 is 1.
     pub stride: u64,
+    /// A step of more cadences than this, either way, is a clock that was set: what was held before
+    /// it meets nothing any more. Absent, there is no such step.
+    pub largest_jump: Option<u32>,
     /// Frames and forecasts that come late, or again, count while they are at most so many
     /// cadences behind the newest frame. As many longer all of it is kept.
     pub correct_within: u32,
@@ -66,7 +69,7 @@ pub trait Score<'scope>: Sized {
     /// differences of a collection of [`Pair`]s.
     ///
     /// An observation belongs to lead k where it lies within half a cadence of its valid time; of
-    /// two within one cadence the first to come counts. A second observation of the same valid
+    /// two closer than half a cadence the first to come counts. A second observation of the same valid
     /// time, or a second forecast of the same reference time, replaces the first: its sums are
     /// taken away again, exactly. An epoch is joined once it is complete, so neither workers nor
     /// batches can be seen in the result, nor the order of arrival as far as `correct_within`
@@ -139,6 +142,8 @@ impl<'scope> Score<'scope> for StreamVec<'scope, u64, Forecast> {
 /// What is kept of one sensor.
 #[derive(Default)]
 struct Memory {
+    /// That of the forecasts; without one there was nothing to be held against.
+    cadence: Option<Cadence>,
     forecasts: BTreeMap<Time, Forecast>,
     observations: BTreeMap<Time, Frame>,
 }
@@ -147,6 +152,8 @@ type Updates = Vec<(Pair, Sums)>;
 
 impl Memory {
     fn forecast(&mut self, forecast: Forecast, config: &ScoringConfig, updates: &mut Updates) {
+        self.cadence = Some(forecast.cadence);
+        self.jump(forecast.reference_time, config);
         if self.newest().is_some_and(|now| passed(&forecast, now, config)) {
             // What it could be held against may be gone, or counted already.
             return;
@@ -164,7 +171,8 @@ impl Memory {
 
     fn observe(&mut self, frame: Frame, config: &ScoringConfig, updates: &mut Updates) {
         let now = frame.valid_time;
-        if let (Some(newest), Some(cadence)) = (self.newest(), self.cadence()) {
+        self.jump(now, config);
+        if let (Some(newest), Some(cadence)) = (self.newest(), self.cadence) {
             let old = cadence.steps(now, newest) > i64::from(config.correct_within);
             let before = self.observations.range(..now).next_back();
             let after = self.observations.range(now..).next().filter(|(at, _)| **at != now);
@@ -191,9 +199,14 @@ impl Memory {
         self.observations.last_key_value().map(|(&newest, _)| newest)
     }
 
-    /// That of the forecasts; without one there is nothing to be held against.
-    fn cadence(&self) -> Option<Cadence> {
-        self.forecasts.last_key_value().map(|(_, forecast)| forecast.cadence)
+    /// Begins anew behind a clock that was set: admission lets nothing else through from so far.
+    fn jump(&mut self, to: Time, config: &ScoringConfig) {
+        let steps = self.newest().zip(self.cadence).map(|(now, cadence)| cadence.steps(now, to));
+        if let (Some(steps), Some(largest)) = (steps, config.largest_jump)
+            && steps.abs() > i64::from(largest)
+        {
+            *self = Self { cadence: self.cadence, ..Self::default() };
+        }
     }
 
     /// Lets go of what no frame or forecast can still meet.

@@ -293,3 +293,21 @@ fn spans_end_at_a_sensors_newest_observation() {
         assert!(kept <= 3 * (12 + 24), "{kept} buckets are kept");
     }
 }
+
+#[test]
+fn a_clock_that_was_set_back_does_not_end_the_verification() {
+    let config = ScoringConfig { largest_jump: Some(100), ..ScoringConfig::default() };
+    let expected = play(1, false, config.clone(), story());
+    // Two frames and their forecasts a thousand cadences ahead, and then the true time.
+    let mut rounds: Vec<Round> = [1_000, 1_001]
+        .map(|step| (vec![forecast("a", step, [0.0; 2])], vec![frame("a", step, 0.0)]))
+        .into();
+    let ahead = play(1, false, config.clone(), rounds.clone());
+    rounds.extend(story());
+    let mut told = play(1, false, config, rounds);
+    for (key, sums) in ahead {
+        told.entry(key).or_default().plus_equals(&sums.times(-1));
+    }
+    told.retain(|_, sums| !sums.is_zero());
+    assert_eq!(told, expected);
+}

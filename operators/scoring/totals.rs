@@ -115,6 +115,16 @@ impl Verified {
         sums.filter(|(_, sums)| !sums.is_zero()).collect()
     }
 
+    /// The sums over a span of one sensor.
+    pub fn of(&self, sensor: &SensorId, span: Span) -> BTreeMap<Key, Sums> {
+        // Keys are in the order of their sensors.
+        let least = Key { sensor: sensor.clone(), product: "".into(), lead: 0, channel: 0 };
+        let own = self.series.range(least..).take_while(|(key, _)| key.sensor == *sensor);
+        let newest = self.newest.get(sensor).copied().unwrap_or(i64::MIN);
+        let sums = own.map(|(key, series)| (key.clone(), series.over(span, newest)));
+        sums.filter(|(_, sums)| !sums.is_zero()).collect()
+    }
+
     /// The series, as a file keeps them: one by one, so that none has to hold all.
     pub fn series(&self) -> impl Iterator<Item = (&Key, &Series, Time)> {
         let newest = |key: &Key| self.newest.get(&key.sensor).copied().unwrap_or(i64::MIN);

@@ -106,7 +106,7 @@ impl Past {
         if head.replay && !replayed {
             return Vec::new();
         }
-        plan.windows.iter().filter_map(|planned| self.window(&head, plan, planned)).collect()
+        plan.windows.iter().map(|planned| self.window(&head, plan, planned)).collect()
     }
 
     fn insert(&mut self, coded: Coded) {
@@ -115,22 +115,23 @@ impl Past {
         self.0.insert(time, Rc::new(slot));
     }
 
-    fn window(&self, head: &Admitted, plan: &Plan, planned: &Planned) -> Option<Window> {
-        let slots = planned.frames.iter().map(|time| self.0.get(time).map(Rc::clone));
-        let mut slots = slots.collect::<Option<Vec<_>>>()?;
-        if planned.revision > 0 {
+    fn window(&self, head: &Admitted, plan: &Plan, planned: &Planned) -> Window {
+        let slot = |time| self.0.get(time).expect("admission plans over what it let through");
+        let mut slots: Vec<_> = planned.frames.iter().map(slot).map(Rc::clone).collect();
+        if planned.revision > 0
+            && let Some(newest) = slots.last_mut()
+        {
             // The frame before it may be another one than when its flow was estimated.
-            let newest = slots.pop()?;
             let coded = Rc::clone(&newest.coded);
-            slots.push(Rc::new(Slot { coded, flow: OnceCell::new() }));
+            *newest = Rc::new(Slot { coded, flow: OnceCell::new() });
         }
-        Some(Window {
+        Window {
             slots,
             revision: planned.revision,
             offset: head.offset,
             replay_from: plan.replay_from,
             replay: head.replay,
             scored: head.scored,
-        })
+        }
     }
 }

@@ -253,7 +253,8 @@ impl Job {
         let variables = &checkpoint.config.variables;
         let scoring = self.scoring.as_ref().map(|section| ScoringConfig {
             channels: variables.iter().map(|v| section.metrics(&v.units)).collect(),
-            correct_within: section.correct_within.unwrap_or(revised + 3),
+            largest_jump: Some(self.admission.largest_jump),
+            correct_within: section.correct_within.unwrap_or(revised.saturating_add(3)),
             ..ScoringConfig::default()
         });
         let (totals, mut scores) = (Totals::default(), None);
@@ -291,7 +292,8 @@ impl Job {
         parts.learn = self.learn.as_ref().map(|&LearnSection { memory, gate }| {
             // What a restart makes again is what waits for its verification, and what the file of
             // scores may be ahead of the sinks.
-            let keep = parts.pending() + self.in_flight as usize;
+            // As many versions of frames as a gate remembers.
+            let keep = 4 * parts.pending() + self.in_flight as usize;
             LearnConfig { memory, gate, keep }
         });
         Ok(parts)

@@ -60,10 +60,10 @@ impl Access {
     }
 
     /// The cookie that lets in whoever has shown the token. Scripts do not see it, and other
-    /// sites' requests do not bear it.
+    /// sites' requests do not bear it, but for a link that is followed from there.
     pub(super) fn cookie(&self) -> Option<String> {
         let pass = &self.0.as_ref()?.pass;
-        Some(format!("{NAME}={pass}; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000"))
+        Some(format!("{NAME}={pass}; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000"))
     }
 }
 

@@ -69,7 +69,6 @@ impl AsyncRead for Guest {
     ) -> Poll<io::Result<()>> {
         let read = self.as_mut().stream().poll_read(context, buffer);
         if read.is_ready() {
-            self.leaves.as_mut().reset(Instant::now() + SILENCE);
             return read;
         }
         let left = self.leaves.as_mut().poll(context);
@@ -79,11 +78,18 @@ impl AsyncRead for Guest {
 
 impl AsyncWrite for Guest {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        let wrote = self.as_mut().stream().poll_write(context, bytes);
+        if wrote.is_ready() {
+            // An answer that is taken lets a guest stay; a request that never ends does not.
+            self.leaves.as_mut().reset(Instant::now() + SILENCE);
+            return wrote;
+        }
+        let left = self.leaves.as_mut().poll(context);
+        left.map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-//! The scores of the job so far: the one place that reads scoring's totals.
+//! The scores of the job so far, as they are shown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +27,12 @@ pub struct Skill {
 /// The scores over a span of `sensor`, or pooled over all of them: by channel, product and lead.
 pub fn skill(totals: &Totals, sensor: Option<&SensorId>, span: Span) -> Vec<Skill> {
     let mut pooled = BTreeMap::<_, Sums>::new();
-    let totals = totals.over(span);
-    for (key, sums) in totals.iter().filter(|(key, _)| sensor.is_none_or(|id| *id == key.sensor)) {
-        let at = (key.channel, Arc::clone(&key.product), key.lead);
-        pooled.entry(at).or_default().plus_equals(sums);
+    let totals = match sensor {
+        Some(sensor) => totals.now().of(sensor, span),
+        None => totals.over(span),
+    };
+    for (key, sums) in totals {
+        pooled.entry((key.channel, key.product, key.lead)).or_default().plus_equals(&sums);
     }
     let score = |((channel, product, lead), sums): ((u32, Arc<str>, u32), Sums)| {
         let Scores { pairs, rmse, bias, .. } = Scores::from(&sums);

@@ -62,6 +62,10 @@ impl Telemetry {
                 if frame.replay {
                     known.job.health.replay();
                 }
+                // What cannot be decoded may bear any name: it makes no state.
+                if frame.record.as_ref().is_some_and(|record| record.unfit.is_some()) {
+                    continue;
+                }
                 let Some(state) = known.get(&frame.sensor) else { continue };
                 if let Ok(mut arrivals) = state.arrivals.try_lock() {
                     arrivals.push_back((frame.valid_time, Instant::now()));
@@ -79,7 +83,11 @@ impl Telemetry {
         move |reject| {
             let Some(known) = &mut known else { return };
             let sensor = &reject.frame.sensor;
-            if let Some(state) = known.get(sensor) {
+            let named =
+                !matches!(reject.reason, Reason::UnknownSensor | Reason::Undecodable { .. });
+            if (named || known.job.sensors.has(sensor))
+                && let Some(state) = known.get(sensor)
+            {
                 state.refused(matches!(reject.reason, Reason::Late { .. }));
             }
             // A repeat is no news.

@@ -87,7 +87,7 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
 
 /// A row for each stage, in the order of the dataflow, after their heads.
 pub(super) fn stages(state: &Value) -> Vec<Vec<String>> {
-    const ORDER: [&str; 12] = [
+    const ORDER: [&str; 13] = [
         "sources",
         "admission",
         "cropping",
@@ -97,6 +97,7 @@ pub(super) fn stages(state: &Value) -> Vec<Vec<String>> {
         "windowing",
         "experts",
         "fusion",
+        "learning",
         "sinks",
         "rejects",
         "scoring",

@@ -38,15 +38,23 @@ fn small() -> Grid {
     grid
 }
 
+/// Files that fail after `fuse` operations.
+fn fused(fuse: Option<usize>) -> impl FnOnce(&Path) -> Result<Files> {
+    move |path| {
+        let mut files = Files::new(path, false)?;
+        files.fuse = fuse;
+        Ok(files)
+    }
+}
+
 /// Writes `count` forecasts in commits of `batch`, until done or `fuse` operations have been.
 fn run(path: &Path, count: u64, batch: usize, fuse: Option<usize>) -> Result<()> {
     let grid = small();
     let forecasts: Vec<Forecast> = (0..count).map(|at| forecast("a", &grid, at)).collect();
-    let mut files = Files::new(path, false)?;
-    files.fuse = fuse;
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let products = ["persistence".to_owned()];
-    let mut store = ForecastStore::open(files, &sensor, &forecasts[0], &products, false)?;
+    let first = &forecasts[0];
+    let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &products, false)?;
     forecasts.chunks(batch).try_for_each(|batch| store.commit(batch))
 }
 
@@ -120,9 +128,8 @@ fn a_revision_takes_the_place_of_the_one_before_it() {
     let grid = small();
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let run = |path: &Path, batch: usize, fuse: Option<usize>| {
-        let mut files = Files::new(path, false)?;
-        files.fuse = fuse;
-        let mut store = ForecastStore::open(files, &sensor, &arrivals()[0], &[], false)?;
+        let first = &arrivals()[0];
+        let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &[], false)?;
         arrivals().chunks(batch).try_for_each(|batch| store.commit(batch))
     };
     let whole = folder.path().join("whole");
@@ -208,12 +215,15 @@ fn a_store_has_one_writer() {
     let grid = small();
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let open = || {
-        let files = Files::new(folder.path(), false)?;
-        ForecastStore::open(files, &sensor, &forecast("a", &grid, 0), &[], false)
+        let first = forecast("a", &grid, 0);
+        ForecastStore::open(folder.path(), fused(None), &sensor, &first, &[], false)
     };
     let first = open().unwrap();
+    // What the first is writing just now.
+    let half = folder.path().join(".writing");
+    fs::write(&half, "half").unwrap();
     let error = open().err().unwrap().to_string();
-    assert!(error.contains("another job"), "{error}");
+    assert!(error.contains("another job") && half.exists(), "{error}");
     drop(first);
     open().unwrap();
 }

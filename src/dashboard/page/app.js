@@ -356,6 +356,9 @@ document.querySelectorAll("[name=whose], [name=span]").forEach((radio) => radio.
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFields);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
+  // What has the focus keeps the keys that work it.
+  const own = event.target.matches("[type=radio]") ? /^( |Arrow.*)$/ : event.target.matches("[type=checkbox], button") ? /^ $/ : null;
+  if (own?.test(event.key)) return;
   const keys = {
     " ": () => play(!view.playing),
     ArrowLeft: () => { play(false); step(-1); },

@@ -3,7 +3,7 @@
 import { named } from "./colours.js";
 
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-const ORDER = ["physicnet", "mean", "sharp", "advection", "persistence", "trend"];
+const ORDER = ["physicnet", "network", "mean", "sharp", "advection", "persistence", "trend"];
 const rank = (name) => (ORDER.indexOf(name) + 1 || ORDER.length + 1);
 const LINES = ["physicnet", "advection", "persistence"];
 
