@@ -78,6 +78,8 @@ fn execute(command: Command) -> Result<()> {
 }
 
 fn run(Run { job: path, cluster }: Run) -> Result<()> {
+    // Before anything is opened: who stops a job while it starts wants it ended well, too.
+    let stop = interruptible()?;
     let mut job: Job = load(&path)?;
     let ClusterFlags { workers, hosts, process } = cluster;
     job.workers = workers.unwrap_or(job.workers);
@@ -97,7 +99,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         job.name
     );
     let begun = Instant::now();
-    engine::run(parts, &job.cluster(), &interruptible()?)?;
+    engine::run(parts, &job.cluster(), &stop)?;
     let seconds = begun.elapsed().as_secs_f64();
     tracing::info!(
         frames = counts.frames(),

@@ -138,6 +138,7 @@ class Job:
 
     def start(self):
         log = self.log.open("ab")
+        self.before = log.tell()
         command = [self.args.physicnet, "run", str(self.file)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
         return self.process
@@ -145,6 +146,15 @@ class Job:
     def end(self, how):
         self.process.send_signal(how)
         return self.process.wait(120)
+
+    def finish(self):
+        """Interrupts it once it runs: before that it may not listen yet."""
+        begun = time.monotonic()
+        while f"{self.name} runs".encode() not in self.log.read_bytes()[self.before :]:
+            assert self.process.poll() is None, f"the job ended: {self.said()}"
+            assert time.monotonic() < begun + 120, f"it never ran: {self.said()}"
+            time.sleep(0.05)
+        return self.end(signal.SIGINT)
 
     def said(self):
         return self.log.read_text(errors="replace")[-4000:]
@@ -285,7 +295,7 @@ def main():
         else:
             wait_for(args, f"{name}-forecasts", expected, running)
     for running in [whole, job]:
-        code = running.end(signal.SIGINT)
+        code = running.finish()
         assert code == 0, f"{running.name} ended with {code}: {running.said()}"
     for kind, told in [
         ("forecasts", [committed(args, f"{n}-forecasts", partitions_of(args, f"{n}-forecasts")) for n in names]),

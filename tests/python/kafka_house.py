@@ -157,6 +157,7 @@ class Job:
         command = [os.environ["PHYSICNET"], "run", str(self.file), *flags]
         environment = {**os.environ, "RUST_LOG": log, "RAYON_NUM_THREADS": "1", **environment}
         with self.log.open("ab") as out:
+            self.before = out.tell()
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         STARTED.append(self.process)
         return self
@@ -174,6 +175,8 @@ class Job:
         return self.log.read_text(errors="replace")
 
     def stop(self):
+        # Before it runs, an interrupt may come to a process that does not listen yet.
+        self.says(f"{self.name} runs", since=self.before)
         self.process.send_signal(signal.SIGINT)
         return self.ends()
 
@@ -181,9 +184,9 @@ class Job:
         self.process.kill()
         self.process.wait()
 
-    def says(self, words, seconds=PATIENCE):
+    def says(self, words, seconds=PATIENCE, since=0):
         end = time.monotonic() + seconds
-        while words not in self.said():
+        while words.encode() not in self.log.read_bytes()[since:]:
             assert self.runs() and time.monotonic() < end, f"never said {words}: {self.said()}"
             time.sleep(0.05)
 
