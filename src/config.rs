@@ -9,6 +9,7 @@ mod drift;
 mod fit;
 mod job;
 mod learn;
+mod places;
 mod scoring;
 
 use std::path::Path;

@@ -130,6 +130,45 @@ fn errors_name_what_is_wrong() {
 }
 
 #[test]
+fn what_could_not_go_well_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    let series: Vec<_> = (0..9).map(|k| frame(k, k as Time * MINUTE, 0.0)).collect();
+    store(&folder.path().join("s.zarr"), &series);
+    std::fs::write(folder.path().join("empty"), "").unwrap();
+    let before = bytes(folder.path());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (more, expected) in [
+        ("sinks: [{type: zarr, path: AT/a, products: [advecton]}]", "advecton"),
+        ("sinks: [{type: zarr, path: AT/a, products: [mean, mean]}]", "named twice"),
+        ("sinks: [{type: zarr, path: AT/a, products: [sharp]}]", "no sharp head"),
+        ("sinks: [{type: zarr, path: AT/a, products: [network]}]", "no `learn`"),
+        ("scoring: {products: [advecton]}", "scoring.products"),
+        ("sinks: [{type: zarr, path: AT/a}, {type: zarr, path: AT/./a}]", "sinks[1]"),
+        ("sinks: [{type: zarr, path: 'AT/{sensro}'}]", "{sensro}"),
+        ("rejects: {path: AT/empty}", "rejects.path"),
+        ("rejects: {path: AT/s.zarr}", "sources[0]"),
+        ("dashboard: {listen: '127.0.0.1:0', token_file: AT/absent}", "dashboard.token_file"),
+        ("dashboard: {listen: '127.0.0.1:0', token_file: AT/empty}", "dashboard.token_file"),
+    ] {
+        let text = format!(
+            "sources: [{{type: zarr, path: '{at}/s.zarr'}}]\n\
+             model: {{untrained: {{history: 4, horizon: 1, quantization: none, sharp: false}}}}\n{}",
+            more.replace("AT", &at)
+        );
+        std::fs::write(file.path(), text).unwrap();
+        for command in ["validate", "run"] {
+            let output = physicnet().args([command, file.path().to_str().unwrap()]).output();
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{command} {more}: {said}");
+            assert!(said.contains(expected), "{command} {more}: {said}");
+        }
+    }
+    assert_eq!(bytes(folder.path()), before);
+}
+
+#[test]
 fn a_source_that_was_made_anew_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display().to_string();

@@ -184,6 +184,12 @@ impl ZarrSink {
         if self.path.is_empty() {
             return Err(Error::new("path", "is empty; write forecasts/{sensor}.zarr"));
         }
+        let rest = self.path.replace(NAME, "");
+        if let Some(brace) = rest.find(['{', '}']) {
+            let why =
+                format!("has \"{}\", and {NAME} is all that stands for something", &rest[brace..]);
+            return Err(Error::new(what(), why));
+        }
         let several = catalogue.known().len() > 1 || catalogue.any().is_some();
         if several && !self.path.contains(NAME) {
             let why = format!("stands for several sensors; put {NAME} into it");

@@ -4,4 +4,4 @@ mod net;
 mod operator;
 
 pub use net::{Fused, Fusion};
-pub use operator::{Fuse, FuseConfig};
+pub use operator::{Fuse, FuseConfig, PRODUCTS};

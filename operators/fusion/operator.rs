@@ -14,13 +14,15 @@ use crate::model::{ModelConfig, PhysicNet, Serve};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
+/// What can go out beside the served product, which is `physicnet`.
+pub const PRODUCTS: [&str; 5] = ["mean", "sharp", "persistence", "advection", "trend"];
+
 /// What goes out with each forecast.
 #[derive(Clone, Debug)]
 pub struct FuseConfig {
     /// The hash of the checkpoint.
     pub model: Arc<str>,
-    /// Products beside the served one, which is `physicnet`: `mean`, `sharp`, `persistence`,
-    /// `advection`, `trend`. Unknown names and absent heads are left out.
+    /// Which of [`PRODUCTS`] go out beside the served one. Other names and absent heads are left out.
     pub products: Vec<String>,
 }
 

@@ -1,12 +1,15 @@
 //! Whether the sensors, the model and the sinks of a job suit one another, and where it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::{Sink, Source};
+use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
+
+use super::Job;
 
 /// Every sensor of the sources that is known by name, in their order.
 fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
@@ -68,6 +71,35 @@ pub(super) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
             cadence.nanoseconds() as f64 / 1e9,
             sensor.cadence.nanoseconds() as f64 / 1e9,
         );
+    }
+    Ok(())
+}
+
+/// Whether the job makes every product that it names.
+pub(super) fn products(job: &Job, model: &ModelConfig) -> Result<()> {
+    let known = |key: &str, name: &str| match name {
+        "network" if job.learn.is_none() => bail!(
+            "{key}: network is a product of jobs that learn, and this one has no `learn`; leave it \
+             out: what is served is the network's"
+        ),
+        "network" | "physicnet" => Ok(()),
+        name if PRODUCTS.contains(&name) => Ok(()),
+        name => bail!("{key}: no product is called {name}; there are {}", PRODUCTS.join(", ")),
+    };
+    for name in job.scoring.iter().flat_map(|scoring| &scoring.products) {
+        known("scoring.products", name)?;
+    }
+    for (i, sink) in job.sinks.iter().enumerate() {
+        let (key, mut named) = (format!("sinks[{i}].products"), BTreeSet::new());
+        for name in sink.products() {
+            known(&key, name)?;
+            ensure!(named.insert(name), "{key}: {name} is named twice");
+            // Scores leave out what is not there; a store has an array for it.
+            ensure!(
+                model.sharp || name != "sharp",
+                "{key}: the model has no sharp head; leave it out"
+            );
+        }
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::Sensor;
 use serde::{Deserialize, Serialize};
 
-use super::fit::{catalogue, fits, kinds, reaches, resume};
-use super::{DriftSection, LearnSection, ScoringSection};
+use super::fit::{catalogue, fits, kinds, products, reaches, resume};
+use super::{DriftSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
@@ -177,6 +177,7 @@ impl Job {
     /// another.
     pub fn open(&self) -> Result<Parts> {
         self.check()?;
+        self.dashboard.iter().try_for_each(|dashboard| dashboard.access().map(drop))?;
         let sources = self.sources()?;
         let checkpoint = self.checkpoint(&kinds(&sources)?)?;
         self.assemble(sources, checkpoint)
@@ -215,6 +216,8 @@ impl Job {
         for sensor in catalogue.known().chain(catalogue.any()) {
             fits(&checkpoint.config, sensor)?;
         }
+        products(self, &checkpoint.config)?;
+        places::check(self, &catalogue)?;
         let (mut sinks, mut ledger) = (Vec::new(), None);
         for (i, sink) in self.sinks.iter().enumerate() {
             let opened = sink.open(&self.name, &sources, &catalogue);

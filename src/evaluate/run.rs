@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use physicnet_connectors::{Source, SourceConfig};
+use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::scoring::{Metrics, Span};
 use physicnet_stream::{Stop, Time, format_time};
 
@@ -30,8 +31,7 @@ pub struct Period {
 pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
     let mut job = job.clone();
     let mut scoring = job.scoring.take().unwrap_or_default();
-    scoring.products =
-        ["mean", "sharp", "persistence", "advection", "trend"].map(String::from).into();
+    scoring.products = PRODUCTS.map(String::from).into();
     job.check()?;
     let whole = job.sources()?;
     let sensors: Vec<_> =
