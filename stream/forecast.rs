@@ -67,6 +67,8 @@ pub struct Forecast {
     pub missing: f32,
     /// The offset of the frame that led to it: reading goes on after it.
     pub offset: u64,
+    /// The valid time of that frame: the reference time, unless it came late.
+    pub frame_time: Time,
     /// The offset of the first frame that a restart must read again.
     pub replay_from: u64,
     /// Made again after a restart: the first one is durable.

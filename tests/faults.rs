@@ -181,13 +181,21 @@ fn a_source_that_was_made_anew_is_told() {
     let job = folder.path().join("job.yaml");
     std::fs::write(&job, text).unwrap();
     let source = folder.path().join("s.zarr");
-    for (frames, goes) in [(20, true), (8, false)] {
+    for (frames, from, told) in [
+        (20, 0, None),
+        (8, 0, Some("has 8 frames")),
+        (30, 50, Some("frame 19 of its store")),
+        (30, 0, None),
+    ] {
         let _ = std::fs::remove_dir_all(&source);
-        let series: Vec<_> = (0..frames).map(|k| frame(k, k as Time * MINUTE, 0.0)).collect();
+        let time = |k: u64| (k as Time + from) * MINUTE;
+        let series: Vec<_> = (0..frames).map(|k| frame(k, time(k), 0.0)).collect();
         store(&source, &series);
         let output = physicnet().args(["run", job.to_str().unwrap()]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.success(), goes, "{said}");
-        assert!(goes || said.contains("made anew"), "{said}");
+        assert_eq!(output.status.success(), told.is_none(), "{said}");
+        for word in told.into_iter().flat_map(|told| [told, "made anew", "s.zarr"]) {
+            assert!(said.contains(word), "{said}");
+        }
     }
 }

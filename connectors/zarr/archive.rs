@@ -159,6 +159,11 @@ impl Archive {
         self.rows.get(frame).copied()
     }
 
+    /// The valid time of a sensor's frame by its offset; nothing outside the period asked for.
+    pub fn time_at(&self, offset: u64) -> Option<Time> {
+        self.rows.binary_search(&offset).ok().map(|frame| self.times[frame])
+    }
+
     /// Reads frame `frame` of sensor `sensor`: f32 `(channel, y, x)`, NaN where missing.
     ///
     /// # Errors

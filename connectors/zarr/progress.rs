@@ -18,6 +18,9 @@ pub struct Progress {
     pub written_until: Time,
     /// The offset after that of its newest frame.
     pub next: u64,
+    /// The valid time of that frame; stores that were begun before it was kept do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
     /// The offset from which to read in order to rebuild its window.
     pub replay_from: u64,
 }
@@ -27,6 +30,7 @@ impl Progress {
         Self {
             written_until: forecast.reference_time,
             next: forecast.offset + 1,
+            time: Some(forecast.frame_time),
             replay_from: forecast.replay_from,
         }
     }

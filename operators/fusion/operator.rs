@@ -137,6 +137,7 @@ fn forecast(
         revision: window.revision,
         missing: window.missing(),
         offset: window.offset,
+        frame_time: window.frame_time,
         replay_from: window.replay_from,
         replay: window.replay,
         scored: window.scored,

@@ -69,6 +69,7 @@ fn forecast(step: i64, [network, advection, persistence]: [f64; 3]) -> Forecast 
         revision: 0,
         missing: 0.0,
         offset: step as u64,
+        frame_time: step * STEP,
         replay_from: 0,
         replay: false,
         scored: false,

@@ -137,6 +137,7 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
         revision: 0,
         missing: 0.0,
         offset: step as u64,
+        frame_time: frame(sensor, step, 0.0).valid_time,
         replay_from: 0,
         replay: false,
         scored: false,

@@ -29,6 +29,8 @@ pub struct Window {
     pub revision: u32,
     /// The offset of the frame that led to it.
     pub offset: u64,
+    /// Its valid time.
+    pub frame_time: Time,
     /// The offset of the first frame that a restart must read again.
     pub replay_from: u64,
     /// Made again after a restart: its first forecast is durable.
@@ -129,6 +131,7 @@ impl Past {
             slots,
             revision: planned.revision,
             offset: head.offset,
+            frame_time: head.valid_time,
             replay_from: plan.replay_from,
             replay: head.replay,
             scored: head.scored,

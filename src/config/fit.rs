@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use physicnet_connectors::zarr::Progress;
 use physicnet_connectors::{Sink, Source};
 use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::model::ModelConfig;
-use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId};
+use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId, format_time};
 
 use super::Job;
 
@@ -104,44 +105,60 @@ pub(super) fn products(job: &Job, model: &ModelConfig) -> Result<()> {
     Ok(())
 }
 
-/// Whether a store still has the frames that the job goes on at.
-pub(super) fn reaches(source: &Source, resume: &Resume) -> Result<()> {
+/// How far each sink has come that keeps its forecasts.
+pub(super) fn progress(
+    sinks: &[Sink],
+    catalogue: &Catalogue,
+) -> Result<Vec<BTreeMap<SensorId, Progress>>> {
+    let kept = sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_)));
+    kept.map(|sink| Ok(sink.progress(catalogue)?)).collect()
+}
+
+/// Whether a store is still the one whose frames the sinks have `written` forecasts of.
+pub(super) fn goes_on(source: &Source, written: &[BTreeMap<SensorId, Progress>]) -> Result<()> {
     let Source::Zarr(archive) = source else { return Ok(()) };
     for (at, sensor) in archive.sensors().iter().enumerate() {
-        let (from, frames) = (resume.from(&sensor.id), archive.times(at).len());
-        let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
-        ensure!(
-            from == 0 || last.is_some_and(|last| from <= last),
-            "sensor {}: its store has {frames} frames and the job goes on at frame {from}: was it \
-             made anew? Give the job other sinks to begin anew as well",
-            sensor.id
-        );
+        for known in written.iter().filter_map(|written| written.get(&sensor.id)) {
+            let Progress { next, time, replay_from, .. } = *known;
+            let (store, frames) = (archive.config().path.display(), archive.times(at).len());
+            let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
+            ensure!(
+                replay_from == 0 || last.is_some_and(|last| replay_from <= last),
+                "sensor {}: its store {store} has {frames} frames and the job goes on at frame \
+                 {replay_from}: was it made anew? Give the job other sinks to begin anew as well",
+                sensor.id
+            );
+            let read = next.saturating_sub(1);
+            let both = time.zip(archive.time_at(read));
+            if let Some((known, found)) = both.filter(|(known, found)| known != found) {
+                bail!(
+                    "sensor {}: frame {read} of its store {store} is of {}, and was of {} when the \
+                     job read it: was it made anew? Give the job other sinks to begin anew as \
+                     well, or bring the store of before back",
+                    sensor.id,
+                    format_time(found),
+                    format_time(known)
+                );
+            }
+        }
     }
     Ok(())
 }
 
 /// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
-pub(super) fn resume(sinks: &[Sink], catalogue: &Catalogue) -> Result<Resume> {
-    let mut least: Option<BTreeMap<SensorId, u64>> = None;
-    for sink in sinks.iter().filter(|sink| !matches!(sink, Sink::Call(_))) {
-        let progress = sink.progress(catalogue)?;
-        let offsets = catalogue.known().map(|sensor| {
-            let progress = progress.get(&sensor.id);
-            (sensor.id.clone(), progress.map_or(0, |progress| progress.replay_from))
-        });
-        least = Some(match least {
-            None => offsets.collect(),
-            Some(least) => offsets
-                .map(|(sensor, offset)| (sensor.clone(), offset.min(least[&sensor])))
-                .collect(),
-        });
+pub(super) fn resume(written: &[BTreeMap<SensorId, Progress>], catalogue: &Catalogue) -> Resume {
+    let mut windows = BTreeMap::new();
+    if !written.is_empty() {
+        for sensor in catalogue.known() {
+            let from = |written: &BTreeMap<SensorId, Progress>| {
+                written.get(&sensor.id).map_or(0, |progress| progress.replay_from)
+            };
+            let offset = written.iter().map(from).min().unwrap_or(0);
+            let position = Position { log: sensor.id.as_str().into(), offset };
+            windows.insert(sensor.id.clone(), vec![position]);
+        }
     }
-    let window = |(sensor, offset): (SensorId, u64)| {
-        let position = Position { log: sensor.as_str().into(), offset };
-        (sensor, vec![position])
-    };
-    let windows = least.unwrap_or_default().into_iter().map(window).collect();
-    Ok(Resume { windows, ..Resume::default() })
+    Resume { windows, ..Resume::default() }
 }
 
 #[cfg(test)]

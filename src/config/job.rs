@@ -15,7 +15,7 @@ use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::Sensor;
 use serde::{Deserialize, Serialize};
 
-use super::fit::{catalogue, fits, kinds, products, reaches, resume};
+use super::fit::{catalogue, fits, goes_on, kinds, products, progress, resume};
 use super::{DriftSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
@@ -268,10 +268,10 @@ impl Job {
             *totals.now() = verified;
             scores = Some(file);
         }
-        let resume = resume(&sinks, &catalogue)?;
-        sources.iter().try_for_each(|source| reaches(source, &resume))?;
+        let written = progress(&sinks, &catalogue)?;
+        sources.iter().try_for_each(|source| goes_on(source, &written))?;
         let mut parts = Parts {
-            resume,
+            resume: resume(&written, &catalogue),
             drift: self.drift.config(checkpoint.usage.as_ref())?,
             health: Health::default(),
             sources,

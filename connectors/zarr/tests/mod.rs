@@ -65,6 +65,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
         revision: 0,
         missing: 0.25,
         offset: at,
+        frame_time: frame(sensor, grid, at).valid_time,
         replay_from: at.saturating_sub(3),
         replay: false,
         scored: false,

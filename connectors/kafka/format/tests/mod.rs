@@ -137,6 +137,7 @@ fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
         revision: 2,
         missing: 0.25,
         offset: 9,
+        frame_time: TIME,
         replay_from: 4,
         replay: false,
         scored: false,
