@@ -25,4 +25,4 @@ pub use pace::{Failure, Pace, Stop};
 pub use pile::Pile;
 pub use progress::{Mark, Position, Resume};
 pub use route::route;
-pub use time::{Cadence, Time, format_time, parse_duration};
+pub use time::{Cadence, Time, format_time, parse_duration, with_unit};

@@ -1,5 +1,7 @@
 //! Valid times and cadences, as nanoseconds.
 
+use serde::de::{Deserialize, Deserializer, Error as _};
+
 use crate::{Error, Result};
 
 /// A valid time: nanoseconds since 1970-01-01T00:00:00 UTC.
@@ -72,6 +74,32 @@ pub fn parse_duration(text: &str) -> Result<i64> {
         Ok(nanoseconds as i64)
     } else {
         Err(bad())
+    }
+}
+
+/// Takes a duration from a config as its text. A bare number is a text without its unit, and is
+/// told so: "expected a string" would not say what to write.
+///
+/// # Errors
+/// When there is a number.
+pub fn with_unit<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + From<String>,
+{
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "a duration is a text such as 5min")]
+    enum Said {
+        Number(f64),
+        Text(String),
+    }
+    match Option::deserialize(from)? {
+        None => Ok(T::default()),
+        Some(Said::Text(text)) => Ok(text.into()),
+        Some(Said::Number(number)) => {
+            let why = "has no unit; write e.g. 250ms, 300s, 5min, 1h, 2d";
+            Err(D::Error::custom(Error::new(format!("duration {number}"), why)))
+        }
     }
 }
 

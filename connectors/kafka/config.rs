@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use physicnet_stream::{
-    Axis, Cadence, Error, Grid, Result, Sensor, SensorId, Time, Variable, parse_duration,
+    Axis, Cadence, Error, Grid, Result, Sensor, SensorId, Time, Variable, parse_duration, with_unit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ pub struct KafkaSource {
     #[serde(default)]
     pub variables: Vec<String>,
     /// The step between valid times, e.g. `5min`; by default that of the store `like`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "with_unit")]
     pub cadence: Option<String>,
     /// Where a partition is read from that the job has not read before: `earliest`, `latest`,
     /// or a time, e.g. `2010-08-26T05:00`, UTC, by the brokers' timestamps.

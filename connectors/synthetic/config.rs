@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use physicnet_stream::{Cadence, Error, Grid, Result, Sensor, Time, parse_duration};
+use physicnet_stream::{Cadence, Error, Grid, Result, Sensor, Time, parse_duration, with_unit};
 use serde::{Deserialize, Serialize};
 
 use super::{NavierStokes, Rain};
@@ -65,7 +65,7 @@ pub struct SyntheticSource {
     #[serde(default)]
     pub rate: Option<f64>,
     /// The step between valid times.
-    #[serde(default = "five_minutes")]
+    #[serde(default = "five_minutes", deserialize_with = "with_unit")]
     pub cadence: String,
     /// The valid time of the first frame.
     #[serde(default = "start")]

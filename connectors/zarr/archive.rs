@@ -8,6 +8,7 @@ use physicnet_stream::{
 };
 
 use super::cache::Cache;
+use super::cadence::{check, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
@@ -54,7 +55,11 @@ impl Archive {
             std::thread::sleep(Duration::from_millis(50));
             store = Store::open(&config.path)?;
         }
-        Self::of(&store, config)
+        let archive = Self::of(&store, config)?;
+        if let (Some(_), Some(sensor)) = (&config.cadence, archive.sensors.first()) {
+            check(sensor.cadence, &archive.times, store.name())?;
+        }
+        Ok(archive)
     }
 
     fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
@@ -218,16 +223,6 @@ fn variables(store: &Store, config: &ZarrSource, time: &str) -> Result<Vec<Chann
         }
     }
     Ok(found)
-}
-
-/// The median of the steps between times, of those that are steps ahead.
-fn median(times: &[Time]) -> Option<Cadence> {
-    let set = |time: &Time| *time != Time::MIN;
-    let ahead = |pair: &[Time]| pair[1].checked_sub(pair[0]).filter(|step| *step > 0);
-    let mut steps: Vec<i64> =
-        times.windows(2).filter(|pair| pair.iter().all(set)).filter_map(ahead).collect();
-    steps.sort_unstable();
-    Cadence::new(*steps.get(steps.len() / 2)?).ok()
 }
 
 impl Channels {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use physicnet_stream::{Catalogue, Error, Result, SensorId, Time, parse_duration};
+use physicnet_stream::{Catalogue, Error, Result, SensorId, Time, parse_duration, with_unit};
 use serde::{Deserialize, Serialize};
 
 use super::time::parse_time;
@@ -44,7 +44,7 @@ pub struct ZarrSource {
     #[serde(default)]
     pub sensor: Option<String>,
     /// The cadence, e.g. `5min`; by default the median step between the valid times.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "with_unit")]
     pub cadence: Option<String>,
     /// The first valid time to read, e.g. `2010-08-26` or `2010-08-26T05:00`, UTC.
     #[serde(default)]
@@ -56,7 +56,7 @@ pub struct ZarrSource {
     #[serde(default)]
     pub follow: bool,
     /// How often to look for more when following.
-    #[serde(default = "second")]
+    #[serde(default = "second", deserialize_with = "with_unit")]
     pub poll: String,
     /// Frames a second and sensor; by default as fast as the job goes.
     #[serde(default)]

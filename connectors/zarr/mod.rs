@@ -7,6 +7,7 @@
 
 mod archive;
 mod cache;
+mod cadence;
 mod commit;
 mod config;
 mod decode;
