@@ -54,6 +54,7 @@ pub fn forecast<'scope>(
         frames.admit(&parts.admission, &parts.catalogue, memory);
     let (observed, late) =
         (admitted.clone().inspect(counts.admitted()).inspect(watch.admitted()), rejected.clone());
+    let observed = observed.inspect(parts.health.frames(watch.events()));
     // What was rejected before a restart is not again. An exact repeat says nothing new: it is
     // counted, not kept.
     let rejected = rejected

@@ -107,6 +107,7 @@ struct Counters {
     frames: AtomicU64,
     admitted: AtomicU64,
     filled: AtomicU64,
+    parted: AtomicU64,
     forecasts: AtomicU64,
     rejects: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -125,6 +126,11 @@ impl Counts {
     /// Frames made up for gaps.
     pub fn filled(&self) -> u64 {
         self.0.filled.load(Ordering::Relaxed)
+    }
+
+    /// Windows begun anew after a gap too long to fill.
+    pub fn parted(&self) -> u64 {
+        self.0.parted.load(Ordering::Relaxed)
     }
 
     /// Forecasts made.
@@ -147,6 +153,8 @@ impl Counts {
         move |frame| {
             let counter = if frame.filled() { &counters.filled } else { &counters.admitted };
             counter.fetch_add(1, Ordering::Relaxed);
+            let after = frame.plan.as_ref().and_then(|plan| plan.after);
+            counters.parted.fetch_add(after.is_some().into(), Ordering::Relaxed);
         }
     }
 

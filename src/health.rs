@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use physicnet_operators::admission::Admitted;
 use physicnet_operators::learning::Learnt;
 use physicnet_operators::quantization::Drift;
-use physicnet_stream::{Forecast, Reason, Reject, SensorId, Serving, format_time};
+use physicnet_stream::{Forecast, Reason, Reject, SensorId, Serving, Time, format_time};
 
 use crate::telemetry::{Events, Kind};
 
@@ -44,6 +45,45 @@ impl Health {
         let alarmed = sensors.iter().filter(|(_, health)| health.alarms > 0);
         let furthest = |health: &SensorHealth| health.furthest.unwrap_or_default();
         alarmed.map(|(sensor, health)| format!("{sensor} {:.3}", furthest(health))).collect()
+    }
+
+    /// Says when a sensor's frames begin to hold missing pixels alone, when measured ones are
+    /// back, and when its window begins anew after too long a gap.
+    pub(crate) fn frames(&self, events: Events) -> impl FnMut(&Admitted) + 'static {
+        // The newest frame of each sensor, and whether all of it is missing.
+        let mut sensors = BTreeMap::<SensorId, (Time, bool)>::new();
+        move |frame| {
+            let Some(plan) = &frame.plan else { return };
+            let (sensor, at) = (&frame.sensor, || format_time(frame.valid_time));
+            if let Some(after) = plan.after.map(format_time) {
+                let text = format!(
+                    "no frame that could be used between {after} and {}, and more are missing \
+                     than are filled: its window begins anew",
+                    at()
+                );
+                tracing::info!(target: "physicnet::admission", "{sensor}: {text}");
+                events.publish(Kind::Change, Some(sensor), text);
+            }
+            if !sensors.contains_key(sensor) {
+                sensors.insert(sensor.clone(), (Time::MIN, false));
+            }
+            let Some((newest, blind)) = sensors.get_mut(sensor) else { return };
+            // What comes late says nothing of now; a clock that was set back begins anew.
+            if frame.valid_time < *newest && !plan.restart {
+                return;
+            }
+            *newest = frame.valid_time;
+            let before = std::mem::replace(blind, !frame.data.iter().any(|x| x.is_finite()));
+            if *blind && !before {
+                let text = format!("all pixels of its frames are missing since {}", at());
+                tracing::warn!(target: "physicnet::admission", "{sensor}: {text}");
+                events.publish(Kind::Alarm, Some(sensor), text);
+            } else if before && !*blind {
+                let text = format!("its frames are measured again since {}", at());
+                tracing::info!(target: "physicnet::admission", "{sensor}: {text}");
+                events.publish(Kind::Change, Some(sensor), text);
+            }
+        }
     }
 
     /// Takes note of a sensor's drift, and says when an alarm begins or ends.

@@ -1,6 +1,6 @@
 //! Frames as they come in life: late, twice, corrected, missing, with a wrong clock.
 
-use physicnet_stream::Time;
+use physicnet_stream::{Frame, Time};
 
 use crate::house::{MINUTE, bytes, checkpoint, frame, physicnet, run, store};
 
@@ -107,6 +107,64 @@ fn gaps_follow_their_policy() {
         let (forecasts, rejects) = told(&gap, admission);
         assert_eq!(forecasts, expected, "{admission}");
         assert!(rejects.is_empty());
+    }
+}
+
+/// What a job over one store of these frames says of itself, and whether it succeeds.
+fn said(frames: &[Frame], source: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    store(&folder.path().join("s.zarr"), frames);
+    let job = folder.path().join("job.yaml");
+    let text = format!(
+        "sources: [{{type: zarr, path: '{at}/s.zarr', {source}}}]\n\
+         model: {{untrained: {{history: 4, horizon: 1, quantization: none}}}}\n"
+    );
+    std::fs::write(&job, text).unwrap();
+    let output =
+        physicnet().env("RUST_LOG", "info").args(["run", job.to_str().unwrap()]).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_sensor_that_sees_nothing_is_told_once() {
+    let series = |minutes: &[Time]| -> Vec<Frame> {
+        let at = |(k, minute): (usize, &Time)| frame(k as u64, minute * MINUTE, 0.0);
+        minutes.iter().enumerate().map(at).collect()
+    };
+    let mut frames = series(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    for blind in &mut frames[3..6] {
+        blind.data.fill(f32::NAN);
+    }
+    frames[7].data[1..].fill(f32::NAN);
+    let (ran, told) = said(&frames, "cadence: 60s");
+    let blind = "s: all pixels of its frames are missing since 1970-01-01T00:03:00Z";
+    let back = "s: its frames are measured again since 1970-01-01T00:06:00Z";
+    for (line, begins) in [(blind, "are missing since"), (back, "measured again")] {
+        assert!(ran && told.contains(line), "{told}");
+        assert_eq!(told.matches(begins).count(), 1, "{told}");
+    }
+    assert!(!told.contains("begins anew"), "{told}");
+
+    let (ran, told) = said(&series(&[0, 1, 2, 9, 10, 12, 13]), "cadence: 60s");
+    let gap =
+        "s: no frame that could be used between 1970-01-01T00:02:00Z and 1970-01-01T00:09:00Z";
+    assert!(ran && told.contains(gap), "{told}");
+    assert_eq!(told.matches("begins anew").count(), 1, "{told}");
+}
+
+#[test]
+fn a_cadence_that_is_not_the_datas_is_told() {
+    let series: Vec<_> = (0..9).map(|k| frame(k, 5 * k as Time * MINUTE, 0.0)).collect();
+    for (source, goes, expected) in [
+        ("cadence: 5min", true, ""),
+        ("cadence: 1min", true, "cadence 1min, and its times are 5min apart"),
+        ("cadence: 10min", false, "cadence: 10min, and the times of"),
+        ("cadence: 5", false, "duration 5: has no unit; write e.g."),
+        ("poll: 5", false, "duration 5: has no unit; write e.g."),
+    ] {
+        let (ran, told) = said(&series, source);
+        assert!(ran == goes && told.contains(expected), "{source}: {told}");
     }
 }
 

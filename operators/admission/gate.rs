@@ -223,6 +223,7 @@ impl Gate {
 
     fn admit(&mut self, frame: Frame, place: Place) -> Vec<Admitted> {
         self.jumped = None;
+        let after = self.parted(frame.valid_time, place);
         if place == Place::First {
             // Too far away to be repeated, and no way leads from them to here.
             (self.known, self.arrivals, self.issued) = Default::default();
@@ -244,7 +245,7 @@ impl Gate {
         {
             before.data = Rc::default();
         }
-        let plan = Some(Rc::new(self.plan(valid_time, place == Place::First)));
+        let plan = Some(Rc::new(self.plan(valid_time, place, after)));
         admitted.push(Admitted { plan, ..frame });
         admitted
     }
@@ -299,8 +300,15 @@ impl Gate {
         Admitted { valid_time: fill.time(), offset: from.offset, data, ..frame.clone() }
     }
 
+    /// The newest frame so far, if one at `time` begins another window behind it.
+    fn parted(&self, time: Time, place: Place) -> Option<Time> {
+        let (&newest, _) = self.known.last_key_value().filter(|_| place != Place::Past)?;
+        let joined = between(&self.config, self.cadence, newest, time).is_some();
+        (place == Place::First || !joined).then_some(newest)
+    }
+
     /// The windows that a frame at `time` has changed.
-    fn plan(&mut self, time: Time, restart: bool) -> Plan {
+    fn plan(&mut self, time: Time, place: Place, after: Option<Time>) -> Plan {
         let (config, cadence, history) = (&self.config, self.cadence, self.memory.history);
         let newest = self.known.last_key_value().map_or(time, |(&newest, _)| newest);
         let within = i64::from(config.revise_within.unwrap_or(0));
@@ -324,7 +332,7 @@ impl Gate {
         }
         let keep_from = self.known.first_key_value().map_or(time, |(&oldest, _)| oldest);
         let replay_from = self.arrivals.front().map_or(0, |(_, position)| position.offset);
-        Plan { restart, keep_from, windows, replay_from }
+        Plan { restart: place == Place::First, after, keep_from, windows, replay_from }
     }
 }
 

@@ -9,6 +9,8 @@ use crate::admission::{AdmissionConfig, Gap};
 pub struct Plan {
     /// Nothing that came before is to be used any more.
     pub restart: bool,
+    /// The frame before it, where so many are missing between them that no window holds both.
+    pub after: Option<Time>,
     /// No window asks for frames before it.
     pub keep_from: Time,
     /// The windows to forecast from, oldest reference time first.

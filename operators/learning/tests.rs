@@ -31,7 +31,8 @@ fn truth(step: i64) -> Vec<f32> {
 }
 
 fn frame(step: i64) -> Admitted {
-    let plan = Plan { restart: false, keep_from: 0, windows: Vec::new(), replay_from: 0 };
+    let plan =
+        Plan { restart: false, after: None, keep_from: 0, windows: Vec::new(), replay_from: 0 };
     Admitted {
         sensor: "a".into(),
         valid_time: step * STEP,

@@ -12,7 +12,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 30] = [
+pub const METRICS: [(&str, &str, &str); 31] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -24,6 +24,11 @@ pub const METRICS: [(&str, &str, &str); 30] = [
     ("physicnet_frames_consumed_total", "counter", "Frames read by the sources"),
     ("physicnet_frames_admitted_total", "counter", "Frames admitted to windows"),
     ("physicnet_frames_filled_total", "counter", "Frames made up for gaps"),
+    (
+        "physicnet_windows_restarted_total",
+        "counter",
+        "Windows begun anew after a gap too long to fill",
+    ),
     ("physicnet_frames_rejected_total", "counter", "Frames not used, by reason"),
     ("physicnet_forecasts_total", "counter", "Forecasts made"),
     ("physicnet_forecast_revisions_total", "counter", "Of those, forecasts issued again"),
@@ -121,6 +126,7 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
         "physicnet_frames_consumed_total" => page.sample(&[], counts.frames() as f64),
         "physicnet_frames_admitted_total" => page.sample(&[], counts.admitted_frames() as f64),
         "physicnet_frames_filled_total" => page.sample(&[], counts.filled() as f64),
+        "physicnet_windows_restarted_total" => page.sample(&[], counts.parted() as f64),
         "physicnet_frames_rejected_total" => {
             for (reason, count) in counts.rejects() {
                 page.sample(&[("reason", reason)], count as f64);
