@@ -94,6 +94,16 @@ impl Data {
                 "data: no window of {history} + {horizon} consecutive frames in the training part"
             );
         }
+        ensure!(
+            config.split.validation == 0.0 || !data.validation.is_empty(),
+            "split.validation: {} of the data holds no window of {} + {} consecutive frames; give \
+             it more, or 0 to train without: then there is no best.safetensors",
+            config.split.validation,
+            model.history,
+            model.horizon
+        );
+        data.measured(&data.training, "training", model)?;
+        data.measured(&data.validation, "validation", model)?;
         data.fit(model)?;
         Ok(data)
     }
@@ -128,6 +138,30 @@ impl Data {
                 }
             }
         }
+    }
+
+    /// Whether the windows at `places` measure every variable somewhere: as a rule the first does.
+    fn measured(&self, places: &[Place], part: &str, model: &ModelConfig) -> Result<()> {
+        let mut unseen: Vec<usize> = (0..model.variables.len()).collect();
+        for place in places {
+            if unseen.is_empty() {
+                return Ok(());
+            }
+            let frame = self.archives[place.archive].read(place.sensor, place.first)?;
+            let plane = frame.shape[1] * frame.shape[2];
+            let measured =
+                |c: usize| frame.data[c * plane..][..plane].iter().any(|x| x.is_finite());
+            unseen.retain(|c| !measured(*c));
+        }
+        if let (Some(c), Some(place)) = (unseen.first(), places.first()) {
+            bail!(
+                "data: no frame that begins a window of the {part} part has a measured pixel of {}, \
+                 from {} on; look at it with `physicnet inspect --picture`, or choose another split",
+                model.variables[*c].name,
+                self.name(*place)
+            );
+        }
+        Ok(())
     }
 
     /// Fits the transforms that say `standardise` without numbers, on training frames.

@@ -11,7 +11,9 @@
 mod codes;
 mod config;
 mod data;
+mod lock;
 mod loss;
+mod measures;
 mod optimiser;
 mod random;
 mod sample;
@@ -96,6 +98,7 @@ pub fn train(config: &TrainConfig, stop: &Stop, log: &mut dyn FnMut(&Told)) -> R
     let data = Data::open(config, &mut model)?;
     std::fs::create_dir_all(&config.out)
         .with_context(|| format!("{}: cannot create it", config.out.display()))?;
+    let _lock = lock::lock(&config.out)?;
     let mut run = Run::new(config, model, Arc::new(data), init)?;
     run.go(stop, log)
 }
@@ -165,18 +168,7 @@ impl<'a> Run<'a> {
     }
 
     fn go(&mut self, stop: &Stop, log: &mut dyn FnMut(&Told)) -> Result<Summary> {
-        let path = self.config.out.join("metrics.csv");
-        let resumed = self.optimiser.step > 0;
-        let mut csv = std::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(resumed)
-            .truncate(!resumed)
-            .open(&path)
-            .with_context(|| format!("{}: cannot write it", path.display()))?;
-        if !resumed {
-            writeln!(csv, "step,seconds,part,value")?;
-        }
+        let mut csv = measures::open(&self.config.out, self.optimiser.step)?;
         let began = Instant::now();
         let before = self.seconds;
         let first = self.optimiser.step;
@@ -243,7 +235,6 @@ impl<'a> Run<'a> {
             let mut validation = None;
             if step.is_multiple_of(config.validate_every) || step == config.steps {
                 validation = Some(self.validate(data)?);
-                self.save(false)?;
             }
             let spent = began.elapsed().as_secs_f64();
             let taken = (step - first) as f64;
@@ -257,6 +248,10 @@ impl<'a> Run<'a> {
             }
             for (part, value) in validation.iter().flatten() {
                 writeln!(csv, "{step},{:.1},validation_{part},{value}", before + spent)?;
+            }
+            if validation.is_some() {
+                // After the rows of the step: whoever goes on from the state does not write them.
+                self.save(false)?;
             }
             let frames_per_second = frames as f64 / per_step;
             log(&Told { step, of, loss, frames_per_second, left, validation });

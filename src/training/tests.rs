@@ -150,6 +150,50 @@ fn neither_threads_nor_interruptions_change_the_weights() {
 }
 
 #[test]
+fn the_metrics_of_a_killed_run_are_those_of_a_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = frames(40, false);
+    // What differs between runs is how long they took.
+    let rows = |config: &TrainConfig| -> Vec<String> {
+        let csv = std::fs::read_to_string(config.out.join("metrics.csv")).unwrap();
+        let untimed = |row: &str| {
+            let mut parts: Vec<_> = row.split(',').collect();
+            parts.remove(1);
+            parts.join(",")
+        };
+        csv.lines().map(untimed).collect()
+    };
+    let whole = config(folder.path(), &frames, "whole");
+    run(&whole);
+    let killed = TrainConfig { resume: true, ..config(folder.path(), &frames, "killed") };
+    let told = std::panic::catch_unwind(|| {
+        train(&killed, &Stop::default(), &mut |told| assert!(told.step < 5, "killed"))
+    });
+    assert!(told.is_err());
+    // Steps 4 and 5 are behind the state, and the last row is cut off.
+    let path = killed.out.join("metrics.csv");
+    let csv = std::fs::read_to_string(&path).unwrap();
+    assert!(csv.lines().last().unwrap().starts_with("5,"), "{csv}");
+    std::fs::write(&path, &csv[..csv.len() - 9]).unwrap();
+    run(&killed);
+    assert_eq!(rows(&killed), rows(&whole));
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = frames(40, false);
+    let config = config(folder.path(), &frames, "out");
+    let mut told = None;
+    train(&config, &Stop::default(), &mut |_| {
+        told.get_or_insert_with(|| train(&config, &Stop::default(), &mut |_| ()).map(drop));
+    })
+    .unwrap();
+    let error = told.unwrap().unwrap_err().to_string();
+    assert!(error.contains("another training writes there"), "{error}");
+}
+
+#[test]
 fn training_ends_by_counting_its_codes() {
     let folder = tempfile::tempdir().unwrap();
     // 40 frames, 28 of which train and 12 choose the weights; one pixel is never measured.
@@ -263,6 +307,15 @@ fn bad_settings_are_named() {
     assert!(refused(&|c| c.crop = 6).starts_with("crop"));
     assert!(refused(&|c| c.crop = 8).starts_with("crop"));
     assert!(refused(&|c| c.model.horizon = 100).contains("no window of 3 + 100"));
+    assert!(refused(&|c| c.split.validation = 0.1).starts_with("split.validation"));
+    let blind = tempfile::tempdir().unwrap();
+    let mut unseen = frames(40, false);
+    unseen[..28].iter_mut().for_each(|frame| frame.data.fill(f32::NAN));
+    archive(blind.path(), &unseen);
+    let path = blind.path().join("a.zarr");
+    assert!(
+        refused(&|c| c.data[0].path.clone_from(&path)).contains("training part has a measured")
+    );
     assert!(refused(&|c| c.data[0].path = "absent.zarr".into()).contains("absent.zarr"));
     assert!(refused(&|c| c.init_from = Some("absent".into())).contains("absent"));
 }
