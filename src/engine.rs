@@ -28,10 +28,10 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
-use crate::dataflow;
 use crate::health::Health;
 use crate::scores::ScoresFile;
 use crate::telemetry::Telemetry;
+use crate::{dataflow, peers};
 
 /// How many workers there are and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +185,9 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
     let parts = Arc::new(parts);
     let (stop, reported) = (stop.clone(), failure.clone());
     let several = cluster.hosts.len() > 1;
+    if several {
+        peers::end_with_them(&cluster.hosts);
+    }
     let guards = timely::execute(timely_config(cluster)?, move |worker| {
         let pace = Pace {
             durable: ProbeHandle::new(),

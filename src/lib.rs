@@ -14,6 +14,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod health;
 pub mod inspect;
+mod peers;
 pub mod publish;
 pub mod render;
 pub mod scores;

@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use crate::house::{bytes, differences, job, run, site, start};
 
@@ -34,13 +35,57 @@ fn two_processes_make_the_same_stores() {
     let alone = job(at, "alone", "");
     run(&["run", alone.to_str().unwrap()]);
     let both = job(at, "both", "workers: 2");
+    let (children, _) = pair(both.to_str().unwrap());
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(differences(&at.join("alone"), &at.join("both")), Vec::<PathBuf>::new());
+}
+
+/// Two processes that run a job together, and where they are.
+fn pair(file: &str) -> ([Child; 2], [String; 2]) {
     // Free just now: between this and their use another program may take them.
     let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let hosts = ports.each_ref().map(|port| port.local_addr().unwrap().to_string()).join(",");
+    let hosts = ports.each_ref().map(|port| port.local_addr().unwrap().to_string());
     drop(ports);
-    let file = both.to_str().unwrap();
-    let children =
-        ["0", "1"].map(|process| start(&["run", file, "--hosts", &hosts, "--process", process]));
+    let all = hosts.join(",");
+    let run = |process| start(&["run", file, "--hosts", &all, "--process", process]);
+    (["0", "1"].map(run), hosts)
+}
+
+#[test]
+fn a_process_whose_peer_is_killed_says_so_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 16);
+    let alone = job(at, "alone", "");
+    run(&["run", alone.to_str().unwrap()]);
+    let both = job(at, "both", "in_flight: 2");
+    let whole = std::fs::read_to_string(&both).unwrap();
+    for killed in [1, 0] {
+        // Slow, so that they are in the midst of it when they have begun to write.
+        std::fs::write(&both, whole.replace(".zarr'}", ".zarr', rate: 4}")).unwrap();
+        let written = bytes(&at.join("both")).len();
+        let (mut children, hosts) = pair(both.to_str().unwrap());
+        let begun = Instant::now();
+        while bytes(&at.join("both")).len() <= written + 20 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "they write nothing");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        children[killed].kill().unwrap();
+        for (process, child) in children.into_iter().enumerate() {
+            let output = child.wait_with_output().unwrap();
+            if process != killed {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(1), "{said}");
+                let gone = format!("process {killed} at {} has gone", hosts[killed]);
+                assert!(said.contains(&gone) && said.lines().count() == 1, "{said}");
+            }
+        }
+    }
+    std::fs::write(&both, whole).unwrap();
+    let (children, _) = pair(both.to_str().unwrap());
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
