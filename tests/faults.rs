@@ -1,8 +1,14 @@
 //! Frames as they come in life: late, twice, corrected, missing, with a wrong clock.
 
-use physicnet_stream::{Frame, Time};
+use std::path::PathBuf;
 
-use crate::house::{MINUTE, bytes, checkpoint, frame, physicnet, run, store};
+use physicnet::config::{Job, parse};
+use physicnet::engine;
+use physicnet_connectors::SourceConfig;
+use physicnet_connectors::zarr::ZarrSource;
+use physicnet_stream::{Frame, Stop, Time};
+
+use crate::house::{MINUTE, bytes, checkpoint, differences, frame, physicnet, run, store};
 
 /// Runs a job over one store of frames at these minutes (and phases), under a gap policy; the
 /// sorted reference minutes of its forecasts, and the reasons of its rejects by offset.
@@ -68,6 +74,53 @@ fn bad_frames_go_to_the_rejects_and_the_job_goes_on() {
     let offsets: Vec<_> =
         rejects.iter().map(|(offset, _)| offset.trim_start_matches('0')).collect();
     assert_eq!(offsets, ["3", "5", "7"]);
+}
+
+#[test]
+fn a_misshapen_frame_goes_to_the_rejects_and_the_job_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    let series: Vec<_> = (0..8).map(|k| frame(k, k as Time * MINUTE, 0.0)).collect();
+    store(&folder.path().join("s.zarr"), &series);
+    let small = |k| {
+        let whole = frame(k, (k as Time + 3) * MINUTE, 0.0);
+        Frame { shape: [1, 6, 7], data: whole.data[..42].to_vec(), ..whole }
+    };
+    store(&folder.path().join("small.zarr"), &[small(0), small(1)]);
+    checkpoint(&folder.path().join("model.safetensors"));
+    let run = |out: &str, strangers: bool| {
+        let text = format!(
+            "sources: [{{type: zarr, path: '{at}/s.zarr'}}]\n\
+             model: {{checkpoint: '{at}/model.safetensors'}}\n\
+             sinks: [{{type: zarr, path: '{at}/{out}.zarr', fsync: false}}]\n\
+             rejects: {{path: '{at}/{out}-rejects', fsync: false}}\n"
+        );
+        let job: Job = parse(&text, false).unwrap();
+        let mut parts = job.open().unwrap();
+        if strangers {
+            // A store has one grid, and so have the sensors of a job: only from beside it can
+            // frames of the same name and another shape come.
+            let source = ZarrSource::new(format!("{at}/small.zarr"));
+            let source = ZarrSource { sensor: Some("s".into()), ..source };
+            parts.sources.push(SourceConfig::Zarr(source).open("job").unwrap());
+        }
+        engine::run(parts, &job.cluster(), &Stop::default()).unwrap();
+    };
+    run("alone", false);
+    run("both", true);
+    let differ = differences(&folder.path().join("alone.zarr"), &folder.path().join("both.zarr"));
+    assert_eq!(differ, Vec::<PathBuf>::new());
+    assert!(bytes(&folder.path().join("alone-rejects")).is_empty());
+    let rejects = bytes(&folder.path().join("both-rejects"));
+    for (offset, time) in [("0", "1970-01-01T00:03:00Z"), ("1", "1970-01-01T00:04:00Z")] {
+        let said = &rejects[&PathBuf::from(format!("s/{offset}.json"))];
+        let said: serde_json::Value = serde_json::from_slice(said).unwrap();
+        assert_eq!((&said["reason"], &said["valid_time"]), (&"misshapen".into(), &time.into()));
+        assert_eq!(said["shape"], serde_json::json!([1, 6, 7]));
+        assert_eq!(said["details"]["expected"], serde_json::json!([1, 12, 17]));
+        assert!(rejects.contains_key(&PathBuf::from(format!("s/{offset}.npy"))));
+    }
+    assert_eq!(rejects.len(), 4);
 }
 
 #[test]
