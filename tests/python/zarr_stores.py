@@ -240,7 +240,11 @@ def check(folder):
         assert (data.revision.values == 0).all()
         assert set(data.data_vars) == {"rain", "t2m", "rain_persistence", "t2m_persistence"}
         assert data.attrs["model"] == "abc" and data.attrs["product"] == "mean"
-        assert data.attrs["physicnet"]["progress"] == {"next": 7, "replay_from": 3}
+        assert data.attrs["physicnet"]["progress"] == {
+            "next": 7,
+            "time": (1_577_836_800 + 300 * 6) * 10**9,
+            "replay_from": 3,
+        }
         assert data.time.attrs["standard_name"] == "forecast_reference_time"
         same = xr.open_zarr(folder / f"{name}.zarr", consolidated=False, decode_timedelta=True)
         assert same.identical(data)
