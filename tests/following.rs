@@ -5,18 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::house::{bytes, checkpoint, differences, run, start};
+use crate::house::{bytes, checkpoint, differences, python, run, start};
 
 const FRAMES: usize = 25;
-
-/// A Python with xarray. Without one the test is skipped, except in continuous integration.
-fn python() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
-    let there = python.exists();
-    assert!(there || std::env::var("CI").as_deref() != Ok("true"), "no Python; see scripts/test");
-    there.then_some(python)
-}
 
 #[cfg(unix)]
 #[test]

@@ -112,6 +112,15 @@ pub(crate) fn job(folder: &Path, out: &str, more: &str) -> PathBuf {
     path
 }
 
+/// A Python with xarray. Without one the test is skipped, except in continuous integration.
+pub(crate) fn python() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
+    let there = python.exists();
+    assert!(there || std::env::var("CI").as_deref() != Ok("true"), "no Python; see scripts/test");
+    there.then_some(python)
+}
+
 /// The command, ready to be given arguments.
 pub(crate) fn physicnet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_physicnet"));

@@ -8,6 +8,7 @@ mod house;
 mod kafka;
 mod kafka_tools;
 mod learning;
+mod outside;
 mod revisions;
 mod streaming;
 mod watching;
