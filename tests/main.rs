@@ -11,4 +11,5 @@ mod learning;
 mod outside;
 mod revisions;
 mod streaming;
+mod twin;
 mod watching;

@@ -1,0 +1,40 @@
+//! The network by itself, beside its twin in Python (benches/peers/twin.py): the same weights, the
+//! same windows.
+
+mod case;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
+use physicnet_connectors::zarr::{Archive, ZarrSource};
+use physicnet_operators::model::{Checkpoint, PhysicNet};
+
+const USAGE: &str = "bench-network case CHECKPOINT STORE FIRST FILE";
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match *words.as_slice() {
+        ["case", checkpoint, store, first, file] => {
+            let net = Checkpoint::load(Path::new(checkpoint))?.network(&Device::Cpu)?;
+            from_store(&net, store, first.parse()?, Path::new(file))
+        }
+        _ => bail!("usage: {USAGE}"),
+    }
+}
+
+/// The window of each sensor of a store that begins at a frame, as a case.
+fn from_store(net: &PhysicNet, store: &str, first: usize, file: &Path) -> Result<()> {
+    let archive = Archive::open(&ZarrSource::new(store))?;
+    let history = net.config.history;
+    let mut windows = Vec::new();
+    for sensor in 0..archive.sensors().len() {
+        let there = archive.times(sensor).len();
+        ensure!(first + history <= there, "{there} frames; {} are needed", first + history);
+        let frames = (first..first + history).map(|frame| Ok(archive.read(sensor, frame)?));
+        windows.push(frames.collect::<Result<Vec<_>>>()?);
+    }
+    let sensor = archive.sensors().first().context("the store has no sensor")?;
+    case::save(net, &case::batch(net, sensor, &windows)?, file)
+}

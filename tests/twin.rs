@@ -1,0 +1,103 @@
+//! The network beside its twin in PyTorch: the same weights, the same inputs, the same outputs.
+
+#[path = "../benches/network/case.rs"]
+mod case;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::{DType, Device, Tensor};
+use physicnet::config::parse;
+use physicnet_connectors::synthetic::{Recording, SyntheticSource};
+use physicnet_operators::model::{Batch, Checkpoint};
+use physicnet_stream::Frame;
+
+/// The largest difference that counts as none, as a share of the field's range.
+const TOLERANCE: f32 = 1e-5;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The largest difference as a share of the range.
+fn difference(ours: &Tensor, twins: &Tensor) -> f32 {
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap();
+    let one = |tensor: Tensor| tensor.to_scalar::<f32>().unwrap();
+    let twins = flat(twins);
+    let off = (flat(ours) - &twins).unwrap().abs().unwrap().max(0).unwrap();
+    one(off) / (one(twins.max(0).unwrap()) - one(twins.min(0).unwrap()))
+}
+
+/// `benches/peers/twin.py golden tests/golden` wrote them, with PyTorch 2.15.0.
+#[test]
+fn small_networks_of_every_part_say_what_pytorch_says() {
+    for name in ["plain", "full", "persistent"] {
+        let at = root().join("tests/golden");
+        let net = Checkpoint::load(&at.join(format!("{name}.safetensors"))).unwrap();
+        let net = net.network(&Device::Cpu).unwrap();
+        let path = at.join(format!("{name}.case.safetensors"));
+        let case = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        let [frames, mask, flow] = ["frames", "mask", "flow"].map(|name| case[name].clone());
+        let ours = case::outputs(&net, &Batch { frames, mask, flow, view: None }).unwrap();
+        // Three inputs, and one of every output.
+        assert_eq!(case.len(), ours.len() + 3, "{name}");
+        for (output, ours) in ours {
+            let twins = &case[output];
+            assert_eq!(ours.dims(), twins.dims(), "{name}: {output}");
+            let float = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
+            let off = difference(&float(&ours), &float(twins));
+            assert!(off < TOLERANCE, "{name}: {output} differs by {off:e}");
+        }
+    }
+}
+
+/// A Python with PyTorch and ONNX Runtime (benches/peers/requirements-network.txt): half a gigabyte
+/// and more, so nobody must have it.
+fn python() -> Option<PathBuf> {
+    let own = root().join(".venv/bin/python");
+    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
+    let wanted = ["-c", "import onnxruntime, onnxscript, safetensors, torch"];
+    let told = Command::new(&python).args(wanted).output();
+    told.is_ok_and(|told| told.status.success()).then_some(python)
+}
+
+#[test]
+fn the_demo_says_what_pytorch_and_onnx_runtime_say() {
+    let Some(python) = python() else {
+        eprintln!("no Python with PyTorch and ONNX Runtime; not tested");
+        return;
+    };
+    let checkpoint = root().join("configs/demo/checkpoint.safetensors");
+    let net = Checkpoint::load(&checkpoint).unwrap().network(&Device::Cpu).unwrap();
+    let text = "{field: {kind: navier_stokes, size: 64}, seed: 7}";
+    let simulated: SyntheticSource = parse(text, false).unwrap();
+    let mut recording = Recording::new(&simulated, 0).unwrap();
+    let mut next = || recording.next_frame().unwrap().unwrap();
+    let flow: Vec<Frame> = (0..net.config.history).map(|_| next()).collect();
+    let mut gaps = flow.clone();
+    gaps.iter_mut().for_each(|frame| frame.data[500..900].fill(f32::NAN));
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let mut random = flow.clone();
+    random.iter_mut().flat_map(|frame| &mut frame.data).for_each(|value| *value = noise());
+    let batch = |window| case::batch(&net, recording.sensor(), &[window]).unwrap();
+    let [flow, gaps, random] = [flow, gaps, random].map(batch);
+    // Along a flow of noise, paths part by as much as rounding moved them apart.
+    let random = Batch { flow: flow.flow.clone(), ..random };
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.arg(root().join("benches/peers/twin.py")).arg("check").arg(checkpoint);
+    for (name, batch) in [("flow", flow), ("gaps", gaps), ("random", random)] {
+        let path = folder.path().join(name);
+        case::save(&net, &batch, &path).unwrap();
+        command.arg(path);
+    }
+    let told = command.output().unwrap();
+    let [out, err] = [&told.stdout, &told.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(told.status.success(), "{out}{err}");
+    eprintln!("{out}");
+}
