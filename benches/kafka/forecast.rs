@@ -1,11 +1,11 @@
-//! Kafka to forecast to Kafka, exactly once: a job beside its peer.
+//! Kafka to forecast to Kafka, exactly once: a job beside its peers.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::job::{HISTORY, Process, Who};
+use crate::job::{Process, Who};
 use crate::topic::{Observer, Sender, Topic};
 use crate::{Asked, header, quantile, row, say};
 
@@ -15,7 +15,7 @@ const PARTITIONS: i32 = 4;
 const PACED: f64 = 15.0;
 const LONG: Duration = Duration::from_secs(300);
 
-/// One run of one of the two.
+/// One run of one of them.
 struct Run {
     per_second: f64,
     cpu_ms: f64,
@@ -25,33 +25,54 @@ struct Run {
 }
 
 pub(crate) fn forecast(asked: &Asked) -> Result<Value> {
-    let Asked { side, workers, rate, .. } = asked;
+    let Asked { side, workers, rate, model, .. } = asked;
     say(&format!(
-        "\nKafka to forecast to Kafka, exactly once: {side} x {side}, {SENSORS} sensors, \
-         {PARTITIONS} partitions, 12 leads, {workers} workers; latency at {rate} frames/s\n"
+        "\nKafka to forecast to Kafka, exactly once: {}, {side} x {side}, {SENSORS} sensors, \
+         {PARTITIONS} partitions, {} leads, {workers} workers; latency at {rate} frames/s\n",
+        model.name, model.horizon
     ))?;
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
-    for pair in 0..asked.pairs {
-        ours.push(run(asked, Who::Ours, pair)?);
-        if asked.python.is_some() {
-            peers.push(run(asked, Who::Peer, pair)?);
-        }
-    }
-    header("Python")?;
-    let mut told = Map::new();
-    type Figure = fn(&Run) -> f64;
-    let figures: [(&str, Figure); 5] = [
+    let figures: [Figure<Run>; 5] = [
         ("frames/s", |run| run.per_second),
         ("CPU ms a frame", |run| run.cpu_ms),
         ("p50 ms", |run| run.p50),
         ("p99 ms", |run| run.p99),
         ("peak MiB", |run| run.peak),
     ];
-    for (name, figure) in figures {
-        let [own, peer] = [&ours, &peers].map(|runs| runs.iter().map(figure).collect::<Vec<_>>());
-        told.insert(name.into(), row(name, &own, &peer)?);
+    compare(asked, &figures, run)
+}
+
+/// What is told of a run, and its name.
+type Figure<R> = (&'static str, fn(&R) -> f64);
+
+/// Ours and its peers in turn, and a table beside each peer.
+fn compare<R>(
+    asked: &Asked,
+    figures: &[Figure<R>],
+    run: impl Fn(&Asked, Who, usize) -> Result<R>,
+) -> Result<Value> {
+    let peers = if asked.python.is_some() { asked.model.peers } else { &[] };
+    let mut ours = Vec::new();
+    let mut others: Vec<Vec<R>> = peers.iter().map(|_| Vec::new()).collect();
+    // A broker that has just started compiles its own code for a while: the first does not count.
+    run(asked, Who::Ours, asked.pairs)?;
+    for pair in 0..asked.pairs {
+        ours.push(run(asked, Who::Ours, pair)?);
+        for (peer, runs) in peers.iter().zip(&mut others) {
+            runs.push(run(asked, Who::Peer(peer), pair)?);
+        }
     }
-    Ok(Value::Object(told))
+    let mut told = Map::new();
+    for (peer, runs) in peers.iter().zip(&others) {
+        header(peer)?;
+        let mut table = Map::new();
+        for (name, figure) in figures {
+            let [own, other] =
+                [&ours, runs].map(|runs| runs.iter().map(figure).collect::<Vec<_>>());
+            table.insert((*name).into(), row(name, &own, &other)?);
+        }
+        told.insert((*peer).into(), table.into());
+    }
+    Ok(told.into())
 }
 
 fn topics(asked: &Asked, name: &str) -> Result<(Topic, Topic)> {
@@ -60,13 +81,14 @@ fn topics(asked: &Asked, name: &str) -> Result<(Topic, Topic)> {
 }
 
 fn run(asked: &Asked, who: Who, pair: usize) -> Result<Run> {
-    let name = format!("e2e-{}-{pair}-{who:?}", std::process::id());
+    let history = asked.model.history;
+    let name = format!("e2e-{}-{pair}-{who}", std::process::id());
     let (from, to) = topics(asked, &name)?;
     let mut sender = Sender::new(&asked.brokers, asked.side, SENSORS)?;
     let mut observer = Observer::new(&to)?;
     let process = Process::start(asked, who, &name, &from, &to)?;
     // Warm: some forecasts of every sensor.
-    for _ in 0..HISTORY + 3 {
+    for _ in 0..history + 3 {
         sender.send(&from)?;
     }
     sender.flush()?;
@@ -109,14 +131,14 @@ fn run(asked: &Asked, who: Who, pair: usize) -> Result<Run> {
     let mut latencies = Vec::new();
     for (key, seen) in &observer.seen {
         // The n-th forecast of a sensor starts from the frame that fills its window.
-        let begun = stamps[key].iter().skip(HISTORY - 1);
+        let begun = stamps[key].iter().skip(history - 1);
         ensure!(begun.len() == seen.len(), "{} forecasts of {}", seen.len(), begun.len());
         let pairs = seen.iter().zip(begun).skip(skip);
         latencies.extend(pairs.map(|(seen, begun)| (seen - begun) as f64));
     }
     let [p50, p99] = [0.5, 0.99].map(|at| quantile(latencies.clone(), at));
     say(&format!(
-        "  {who:?}: {per_second:.1} frames/s, {cpu_ms:.2} ms of CPU a frame, p50 {p50} ms, p99 \
+        "  {who}: {per_second:.1} frames/s, {cpu_ms:.2} ms of CPU a frame, p50 {p50} ms, p99 \
          {p99} ms, peak {peak:.0} MiB"
     ))?;
     Ok(Run { per_second, cpu_ms, p50, p99, peak })
@@ -127,30 +149,21 @@ pub(crate) fn start(asked: &Asked) -> Result<Value> {
     say(
         "\nSeconds from the start of the process to the first committed forecast, and what an idle one takes\n",
     )?;
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
-    for pair in 0..asked.pairs {
-        ours.push(start_of(asked, Who::Ours, pair)?);
-        if asked.python.is_some() {
-            peers.push(start_of(asked, Who::Peer, pair)?);
-        }
-    }
-    header("Python")?;
-    let figures = ["start s", "restart after SIGKILL s", "idle CPU %", "idle MiB"];
-    let mut told = Map::new();
-    for (at, name) in figures.into_iter().enumerate() {
-        let [own, peer] =
-            [&ours, &peers].map(|runs| runs.iter().map(|run| run[at]).collect::<Vec<f64>>());
-        told.insert(name.into(), row(name, &own, &peer)?);
-    }
-    told.insert("sensors".into(), json!(SENSORS));
-    Ok(Value::Object(told))
+    let figures: [Figure<[f64; 4]>; 4] = [
+        ("start s", |run| run[0]),
+        ("restart after SIGKILL s", |run| run[1]),
+        ("idle CPU %", |run| run[2]),
+        ("idle MiB", |run| run[3]),
+    ];
+    compare(asked, &figures, start_of)
 }
 
 fn start_of(asked: &Asked, who: Who, pair: usize) -> Result<[f64; 4]> {
-    let name = format!("start-{}-{pair}-{who:?}", std::process::id());
+    let history = asked.model.history;
+    let name = format!("start-{}-{pair}-{who}", std::process::id());
     let (from, to) = topics(asked, &name)?;
     let mut sender = Sender::new(&asked.brokers, asked.side, SENSORS)?;
-    for _ in 0..HISTORY {
+    for _ in 0..history {
         sender.send(&from)?;
     }
     sender.flush()?;
@@ -175,14 +188,14 @@ fn start_of(asked: &Asked, who: Who, pair: usize) -> Result<[f64; 4]> {
     process.signal("KILL")?;
     drop(process);
     // The peer keeps no windows over a restart: it needs a frame more.
-    for _ in 0..HISTORY {
+    for _ in 0..history {
         sender.send(&from)?;
     }
     sender.flush()?;
     let _process = Process::start(asked, who, &name, &from, &to)?;
     let restarted = first(&mut observer)?;
     say(&format!(
-        "  {who:?}: start {started:.2} s, restart {restarted:.2} s, idle {idle:.2} % of a core, \
+        "  {who}: start {started:.2} s, restart {restarted:.2} s, idle {idle:.2} % of a core, \
          {resident:.0} MiB"
     ))?;
     Ok([started, restarted, idle, resident])

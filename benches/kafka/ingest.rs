@@ -79,9 +79,9 @@ fn engine(asked: &Asked, topic: &Topic, side: usize, frames: u64) -> Result<f64>
     let config = json!({
         "cluster": {"brokers": asked.brokers},
         "topics": [topic.name],
-        "grid": {"variables": [{"name": "u", "units": "m s-1"}],
+        "grid": {"variables": [{"name": "vorticity", "units": "1"}],
                  "y": {"count": side}, "x": {"count": side}},
-        "cadence": "60s",
+        "cadence": "300s",
         "follow": false,
     });
     let config: KafkaSource = serde_json::from_value(config)?;

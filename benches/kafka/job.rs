@@ -1,24 +1,72 @@
 //! A job or its peer as a process of its own.
 
+use std::fmt::{Display, Formatter};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use physicnet_operators::model::{Checkpoint, ModelConfig};
 
 use crate::Asked;
 use crate::topic::Topic;
 
-/// Frames of a window: what motion needs.
-pub(crate) const HISTORY: usize = 2;
-/// Leads of a forecast.
-pub(crate) const HORIZON: usize = 12;
+/// What both sides forecast with.
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    /// Frames of a window.
+    pub(crate) history: usize,
+    /// Leads of a forecast.
+    pub(crate) horizon: usize,
+    /// What the job says of it.
+    config: String,
+    /// The Python peers, by what they run it in.
+    pub(crate) peers: &'static [&'static str],
+}
 
-/// Which of the two.
+/// The demo's network, trained; all its peers have the same weights.
+pub(crate) const CHECKPOINT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/configs/demo/checkpoint.safetensors");
+
+impl Model {
+    /// The optical flow's, with nothing learned.
+    pub(crate) fn advection() -> Self {
+        let (history, horizon) = (2, 12);
+        let config = format!(
+            "{{untrained: {{history: {history}, horizon: {horizon}, quantization: none, \
+             learned_flow: false, gate: false, residual: false}}}}"
+        );
+        Self { name: "advection", history, horizon, config, peers: &["OpenCV"] }
+    }
+
+    /// The demo's network.
+    pub(crate) fn network() -> Result<Self> {
+        let ModelConfig { history, horizon, .. } = Checkpoint::load(CHECKPOINT.as_ref())?.config;
+        let config = format!("{{checkpoint: '{CHECKPOINT}'}}");
+        Ok(Self { name: "network", history, horizon, config, peers: &["ONNX", "PyTorch"] })
+    }
+}
+
+/// Which side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Ours,
-    Peer,
+    /// The Python peer, by what it forecasts with.
+    Peer(&'static str),
+}
+
+impl Display for Who {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "PhysicNet",
+            Self::Peer(name) => name,
+        })
+    }
+}
+
+/// A script of the peers.
+pub(crate) fn peer(script: &str) -> String {
+    format!("{}/benches/peers/{script}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A process that forecasts, and ends with this.
@@ -38,7 +86,8 @@ impl Process {
         to: &Topic,
     ) -> Result<Self> {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        let Asked { brokers, side, workers, .. } = asked;
+        let Asked { brokers, side, workers, model, .. } = asked;
+        let config = &model.config;
         let (from, to) = (&from.name, &to.name);
         write!(
             file,
@@ -48,16 +97,9 @@ sources:
   - type: kafka
     cluster: {{brokers: "{brokers}"}}
     topics: [{from}]
-    cadence: 60s
-    grid: {{variables: [{{name: u, units: m s-1}}], y: {{count: {side}}}, x: {{count: {side}}}}}
-model:
-  untrained:
-    history: {HISTORY}
-    horizon: {HORIZON}
-    quantization: none
-    learned_flow: false
-    gate: false
-    residual: false
+    cadence: 300s
+    grid: {{variables: [{{name: vorticity, units: "1"}}], y: {{count: {side}}}, x: {{count: {side}}}}}
+model: {config}
 sinks:
   - {{type: kafka, cluster: {{brokers: "{brokers}"}}, topic: {to}}}
 workers: {workers}
@@ -73,11 +115,15 @@ in_flight: 8
                 command.arg("run").arg(file.path());
                 command
             }
-            Who::Peer => {
+            Who::Peer(runtime) => {
                 let python = asked.python.as_ref().context("PHYSICNET_PYTHON names no Python")?;
-                let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/forecast.py");
                 let mut command = Command::new(python);
-                command.args([peer, brokers, name, from, to, &HORIZON.to_string()]);
+                command.args([&peer("forecast.py"), brokers, name, from, to]);
+                match runtime {
+                    "ONNX" => command.args(["--checkpoint", CHECKPOINT, "--onnx"]).arg(&asked.onnx),
+                    "PyTorch" => command.args(["--checkpoint", CHECKPOINT]),
+                    _ => command.args(["--leads", &model.horizon.to_string()]),
+                };
                 command
             }
         };

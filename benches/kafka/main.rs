@@ -1,4 +1,4 @@
-//! What Kafka costs: against librdkafka's own consumer, and against a peer in Python.
+//! What Kafka costs: against librdkafka's own consumer, and against peers in Python.
 //!
 //! `benches/kafka/run` starts a broker and runs all of it; `docs/speed.md` has the figures. Times
 //! on a shared machine mean little: what is compared runs in turn, and ratios are taken pair by
@@ -11,9 +11,13 @@ mod soak;
 mod topic;
 
 use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
+
+use crate::job::{CHECKPOINT, Model};
 
 /// What was asked for.
 pub(crate) struct Asked {
@@ -29,20 +33,26 @@ pub(crate) struct Asked {
     pub(crate) workers: usize,
     /// How long to soak.
     pub(crate) minutes: f64,
-    /// The Python that runs the peer, if one does.
+    /// The Python that runs the peers, if one does.
     pub(crate) python: Option<String>,
+    /// What is forecast with.
+    pub(crate) model: Model,
+    /// The network for ONNX Runtime.
+    pub(crate) onnx: PathBuf,
     pub(crate) brokers: String,
 }
 
 fn main() -> Result<()> {
     let mut asked = Asked {
         pairs: 5,
-        side: 128,
-        frames: 480,
-        rate: 20.0,
+        side: 64,
+        frames: 1920,
+        rate: 80.0,
         workers: 2,
         minutes: 10.0,
         python: std::env::var("PHYSICNET_PYTHON").ok(),
+        model: Model::network()?,
+        onnx: std::env::temp_dir().join(format!("physicnet-bench-{}.onnx", std::process::id())),
         brokers: std::env::var("KAFKA_BOOTSTRAP")
             .context("KAFKA_BOOTSTRAP names no broker; benches/kafka/run starts one")?,
     };
@@ -57,6 +67,7 @@ fn main() -> Result<()> {
             "--rate" => asked.rate = value()?.parse()?,
             "--workers" => asked.workers = value()?.parse()?,
             "--minutes" => asked.minutes = value()?.parse()?,
+            "--model" => asked.model = model(&value()?)?,
             "--json" => json = Some(value()?),
             "ingest" | "forecast" | "start" | "soak" => what.push(word),
             _ => bail!("{word}: say ingest, forecast, start, soak, or an option"),
@@ -64,6 +75,9 @@ fn main() -> Result<()> {
     }
     if what.is_empty() {
         what = ["ingest", "forecast", "start"].map(String::from).into();
+    }
+    if let Some(python) = asked.python.as_ref().filter(|_| asked.model.peers.contains(&"ONNX")) {
+        export(python, &asked)?;
     }
     let mut told = Map::new();
     for what in what {
@@ -75,12 +89,32 @@ fn main() -> Result<()> {
         };
         told.insert(what, figures);
     }
+    // Without a peer there is none.
+    let _ = std::fs::remove_file(&asked.onnx);
     told.insert("machine".into(), machine());
     let text = serde_json::to_string_pretty(&Value::Object(told))?;
     match json {
         Some(path) => std::fs::write(&path, text + "\n").context(path),
         None => say(&text),
     }
+}
+
+fn model(name: &str) -> Result<Model> {
+    match name {
+        "network" => Model::network(),
+        "advection" => Ok(Model::advection()),
+        _ => bail!("{name}: say network or advection"),
+    }
+}
+
+/// Writes the network for ONNX Runtime: its peer needs no PyTorch then.
+fn export(python: &str, asked: &Asked) -> Result<()> {
+    let side = asked.side.to_string();
+    let mut command = Command::new(python);
+    command.args([&job::peer("twin.py"), "export", CHECKPOINT]).arg(&asked.onnx);
+    let told = command.args(["--size", &side, &side]).output()?;
+    ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    Ok(())
 }
 
 pub(crate) fn say(text: &str) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::job::{HISTORY, Process, Who};
+use crate::job::{Process, Who};
 use crate::topic::{Observer, Sender, Topic};
 use crate::{Asked, say};
 
@@ -32,7 +32,7 @@ pub(crate) fn soak(asked: &Asked) -> Result<Value> {
     let every = (length / 120).max(Duration::from_secs(1));
     let (mut sent, mut samples, mut next) = (0, Vec::new(), begun + every);
     while begun.elapsed() < length {
-        while sent < observer.count + SENSORS * (HISTORY - 1) + AHEAD {
+        while sent < observer.count + SENSORS * (asked.model.history - 1) + AHEAD {
             sender.send(&from)?;
             sent += sender.sensors();
         }

@@ -15,7 +15,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-const MINUTE: i64 = 60_000_000_000;
+const CADENCE: i64 = 300_000_000_000;
 
 /// A topic that is removed when it is done with.
 pub(crate) struct Topic {
@@ -108,11 +108,11 @@ impl Drop for Topic {
     }
 }
 
-/// What the frames of a topic are like: one channel of rain on a square.
+/// What the frames of a topic are like: one channel on a square.
 pub(crate) fn sensor(side: usize) -> Result<Sensor> {
-    let variables = vec![Variable { name: "u".into(), units: "m s-1".into() }];
+    let variables = vec![Variable { name: "vorticity".into(), units: "1".into() }];
     let grid = Grid { variables, y: Axis::index("y", side), x: Axis::index("x", side) };
-    Ok(Sensor { id: "".into(), grid, cadence: Cadence::new(MINUTE)? })
+    Ok(Sensor { id: "".into(), grid, cadence: Cadence::new(CADENCE)? })
 }
 
 /// Sends frames of several sensors, sensor by partition in turn.
@@ -157,7 +157,7 @@ impl Sender {
             let id = format!("s{at}");
             let frame = Frame {
                 sensor: (&*id).into(),
-                valid_time: 1_700_000_040_000_000_000 + self.step * MINUTE,
+                valid_time: 1_700_000_100_000_000_000 + self.step * CADENCE,
                 offset: 0,
                 shape: [1, self.like.grid.y.values.len(), self.like.grid.x.values.len()],
                 data: field.clone(),
