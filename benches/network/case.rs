@@ -61,9 +61,9 @@ pub(crate) fn batch(
     })
 }
 
-/// What the network says of a batch, by name: every output, and the codes of the newest frames.
+/// What the network says of a batch, by name, and the codes of the newest frames.
 pub(crate) fn outputs(net: &PhysicNet, batch: &Batch) -> Result<BTreeMap<&'static str, Tensor>> {
-    let Outputs { mean, global, sharp, warped, chosen, correction, latent, commitment: _ } =
+    let Outputs { mean, global, sharp, warped, correction, latent, chosen: _, commitment: _ } =
         net.forward(batch)?;
     let codes = net.codebook.as_ref().zip(latent.as_ref());
     let codes = codes.map(|(book, latent)| book.codes(latent)).transpose()?;
@@ -72,7 +72,6 @@ pub(crate) fn outputs(net: &PhysicNet, batch: &Batch) -> Result<BTreeMap<&'stati
         ("global", global),
         ("sharp", sharp),
         ("warped", Some(warped)),
-        ("chosen", Some(chosen)),
         ("correction", correction),
         ("latent", latent),
         ("codes", codes),

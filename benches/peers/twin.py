@@ -332,27 +332,33 @@ class Twin(nn.Module):
         return twin.eval().requires_grad_(False)
 
     def forward(self, frames, mask, flow):
-        config = self.config
-        b, history = frames.shape[:2]
-        newest = frames[:, -1]
         latents = skips = locals_ = None
-        if config.encodes:
-            # What was filled in is not what a frame says.
-            seen = torch.cat([frames * mask, mask], 2).flatten(0, 1)
-            latents, skips, locals_ = self.encoding(seen)
-            if config.quantization == "hard":
-                latents = self.quantization.prior(latents)
-            latents = latents.unflatten(0, (b, history))
-            skips = skips.unflatten(0, (b, history))[:, history - config.skips :].flatten(1, 2)
-            locals_ = locals_.unflatten(0, (b, history)) if config.local else None
+        if self.config.encodes:
+            latents, skips, locals_ = self.encode(frames, mask)
+        return self.forecast(frames, flow, latents, skips, locals_)
+
+    def encode(self, frames, mask):
+        """The latents, skips and local latents (B, T, depth, h, w) of each frame by itself."""
+        size = frames.shape[:2]
+        # What was filled in is not what a frame says.
+        features = self.encoding(torch.cat([frames * mask, mask], 2).flatten(0, 1))
+        latents, skips, locals_ = (f if f is None else f.unflatten(0, size) for f in features)
+        if self.config.quantization == "hard":
+            latents = self.quantization.prior(latents.flatten(0, 1)).unflatten(0, size)
+        return latents, skips, locals_
+
+    def forecast(self, frames, flow, latents, skips, locals_):
+        """All outputs by name, from what is known of the window's frames."""
+        config, newest = self.config, frames[:, -1]
         past = [frames[:, -2 - step] for step in range(config.tendency)]
         prior = self.experts.prior(flow)
         trunk, correction, displacement, warped, tendency = self.experts(latents, newest, past, flow, prior)
         field = warped if tendency is None else warped + tendency
+        if config.encodes:
+            skips = skips[:, skips.shape[1] - config.skips :].flatten(1, 2)
         mean, alone, sharp = self.fusion(trunk, field, skips, newest, displacement, warped, locals_)
         outputs = {
-            "mean": mean, "global": alone, "sharp": sharp, "warped": warped,
-            "chosen": self.experts.chosen(newest, prior), "correction": correction,
+            "mean": mean, "global": alone, "sharp": sharp, "warped": warped, "correction": correction,
             "latent": latents[:, -1] if config.encodes else None,
         }
         return {name: value for name, value in outputs.items() if value is not None}
