@@ -2,6 +2,7 @@
 //! same windows.
 
 mod case;
+mod time;
 
 use std::path::Path;
 
@@ -10,7 +11,8 @@ use candle_core::Device;
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_operators::model::{Checkpoint, PhysicNet};
 
-const USAGE: &str = "bench-network case CHECKPOINT STORE FIRST FILE";
+const USAGE: &str =
+    "bench-network case CHECKPOINT STORE FIRST FILE, or time CHECKPOINT (for scripts/bench)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +22,7 @@ fn main() -> Result<()> {
             let net = Checkpoint::load(Path::new(checkpoint))?.network(&Device::Cpu)?;
             from_store(&net, store, first.parse()?, Path::new(file))
         }
+        ["time", checkpoint] => time::answer(&Checkpoint::load(Path::new(checkpoint))?),
         _ => bail!("usage: {USAGE}"),
     }
 }

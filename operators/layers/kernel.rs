@@ -5,10 +5,12 @@
 //! one sum in one order (bias, kernel row, then the run), whatever tile it falls into. Twelve
 //! vectors of sums, two of weights and one of input fill the registers.
 
-use super::simd::{Kernel, multiply_add, run};
+use super::simd::{Kernel, multiply_add, run, wide};
 
 /// Pixels of a tile.
 const MR: usize = 6;
+/// Pixels of a tile where a vector holds all its channels.
+const WIDE: usize = 12;
 /// Pixels of a tile of half the width.
 const TALL: usize = 8;
 /// Channels of a full block of weights.
@@ -100,6 +102,9 @@ impl Kernel for Convolution<'_> {
             for (c, n) in blocks(cout) {
                 let w = &self.packed[c * depth..][..n * depth];
                 match (n == NR, rows * columns) {
+                    (true, WIDE..) if FMA && wide() => {
+                        self.panel::<WIDE, 2, FMA>(pixels.clone(), c, w);
+                    }
                     (true, MR..) => self.panel::<MR, 2, FMA>(pixels.clone(), c, w),
                     (true, _) => self.panel::<1, 2, FMA>(pixels.clone(), c, w),
                     (false, TALL..) => self.panel::<TALL, 1, FMA>(pixels.clone(), c, w),
@@ -164,6 +169,15 @@ fn product<const M: usize, const W: usize, const FMA: bool>(
     tile: &mut [[[f32; 8]; W]; M],
 ) {
     let (k, stride, run) = (shape.k, shape.stride(), shape.run());
+    #[cfg(target_arch = "x86_64")]
+    if FMA && M == WIDE && W == 2 {
+        // SAFETY: only `wide` processors are given such tiles, and two vectors of eight are one.
+        #[allow(unsafe_code)]
+        return unsafe {
+            let tile = &mut *std::ptr::from_mut(tile).cast::<[[f32; 16]; M]>();
+            super::avx512::product(x, at, [k, stride, run], w, relu, tile)
+        };
+    }
     #[cfg(target_arch = "x86_64")]
     if FMA {
         // SAFETY: `FMA` says that the processor has the features.

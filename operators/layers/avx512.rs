@@ -1,0 +1,86 @@
+//! The register tiles in AVX-512: one vector of sixteen channels for each pixel.
+//!
+//! Each sum runs in the same order as in AVX2, so both give the same bits.
+
+use std::arch::x86_64::{
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
+};
+
+/// Adds to `tile` the products of `M` patches with one packed block of sixteen channels: for each
+/// of `k` kernel rows, `run` values that begin at `x[at[i] + ky * stride]`, times `w[ky * run ..]`;
+/// then `max(0, y)` if `relu`.
+///
+/// # Panics
+/// When a patch or the weights leave their slice.
+#[target_feature(enable = "avx512f")]
+pub(super) fn product<const M: usize>(
+    x: &[f32],
+    at: [usize; M],
+    [k, stride, run]: [usize; 3],
+    w: &[f32],
+    relu: bool,
+    tile: &mut [[f32; 16]; M],
+) {
+    let (w, _) = w.as_chunks::<16>();
+    let mut sums = [_mm512_setzero_ps(); M];
+    for i in 0..M {
+        // SAFETY: sixteen values are there.
+        sums[i] = unsafe { _mm512_loadu_ps(tile[i].as_ptr()) };
+    }
+    for ky in 0..k {
+        // A loop, not a closure: that would be called, compiled without the features.
+        let mut xs: [&[f32]; M] = [&[]; M];
+        for (patch, at) in xs.iter_mut().zip(at) {
+            *patch = &x[at + ky * stride..][..run];
+        }
+        let w = &w[ky * run..][..run];
+        for t in 0..run {
+            // SAFETY: sixteen values are there.
+            let row = unsafe { _mm512_loadu_ps(w[t].as_ptr()) };
+            for i in 0..M {
+                sums[i] = _mm512_fmadd_ps(_mm512_set1_ps(xs[i][t]), row, sums[i]);
+            }
+        }
+    }
+    for i in 0..M {
+        // In this order what is not a number stays so, and shows.
+        let rectified = _mm512_max_ps(_mm512_setzero_ps(), sums[i]);
+        // SAFETY: sixteen values fit.
+        unsafe { _mm512_storeu_ps(tile[i].as_mut_ptr(), if relu { rectified } else { sums[i] }) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{avx2, simd};
+    use super::*;
+
+    #[test]
+    fn both_widths_give_the_same_bits() {
+        if !simd::wide() {
+            return;
+        }
+        let wave = |count: usize| (0..count).map(|at| (1.7 * at as f32).sin()).collect::<Vec<_>>();
+        let (x, w, [k, stride, run]) = (wave(200), wave(3 * 21 * 16), [3, 60, 21]);
+        for relu in [false, true] {
+            let mut wide = [[0.3; 16]; 12];
+            let at = std::array::from_fn(|i| 3 * i);
+            // SAFETY: the processor has the features, as just asked: AVX-512 comes with AVX2.
+            #[allow(unsafe_code)]
+            unsafe {
+                product(&x, at, [k, stride, run], &w, relu, &mut wide);
+            }
+            for (half, sums) in wide.chunks_exact(6).enumerate() {
+                let mut tile = [[[0.3; 8]; 2]; 6];
+                let at = std::array::from_fn(|i| at[6 * half + i]);
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx2::product(&x, at, [k, stride, run], &w, relu, &mut tile);
+                }
+                assert_eq!(sums.as_flattened(), tile.as_flattened().as_flattened());
+            }
+        }
+    }
+}
