@@ -1,0 +1,221 @@
+"""The network by itself: ours beside PyTorch and ONNX Runtime, under the same weights.
+
+scripts/bench runs it. The sides have their turns one after another, round after round; what is told
+is the median of the rounds, and the median of the ratios within a round, with their range. Nobody
+pays for the classical flow, which is an input; `flow` says what it costs.
+
+  window    whole windows, every frame encoded: all that an export of the whole network can do
+  stream    a new frame of each window, with what is known of the others: each is encoded once
+  gradient  of the mean absolute error, for a step of training
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import nn
+
+import twin as peers
+
+# Seconds of calls in a turn, and the calls at least.
+TURN, LEAST = 0.4, 3
+
+
+class Ours:
+    """The process that answers with seconds."""
+
+    def __init__(self, command, checkpoint):
+        environment = os.environ | {"CANDLE_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [command, "time", checkpoint], text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+
+    def seconds(self, what, side, batch, threads, calls):
+        self.process.stdin.write(f"{what} {side} {batch} {threads} {calls}\n")
+        self.process.stdin.flush()
+        return [float(word) for word in self.process.stdout.readline().split()]
+
+    def turn(self, *asked):
+        def turn():
+            once = self.seconds(*asked, 2)[-1]
+            return statistics.median(self.seconds(*asked, calls(once) + 1)[1:])
+
+        return turn
+
+
+def calls(once):
+    return max(LEAST, int(TURN / once))
+
+
+def turn(work):
+    """The median of the calls of a turn."""
+
+    def timed():
+        begun = time.perf_counter()
+        work()
+        return time.perf_counter() - begun
+
+    def turn():
+        timed()
+        return statistics.median([timed() for _ in range(calls(timed()))])
+
+    return turn
+
+
+class Encode(nn.Module):
+    """What a stream does once a frame."""
+
+    def __init__(self, twin):
+        super().__init__()
+        self.twin = twin
+
+    def forward(self, frames, mask):
+        return self.twin.encode(frames, mask)[:2]
+
+
+class Forecast(nn.Module):
+    """What a stream does with what it knows of a window."""
+
+    def __init__(self, twin):
+        super().__init__()
+        self.twin = twin
+
+    def forward(self, frames, flow, latents, skips):
+        return self.twin.forecast(frames, flow, latents, skips, None)[self.twin.config.serve]
+
+
+def onnx(module, inputs, threads):
+    """The module in ONNX Runtime, as a call."""
+    names = [f"x{at}" for at in range(len(inputs))]
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        torch.onnx.export(
+            module.eval(), inputs, file.name, opset_version=20, dynamo=True, external_data=False,
+            input_names=names, verbose=False,
+        )
+        session = peers.session(file.name, threads)
+    # Constants may have made an input needless.
+    wanted = {wanted.name for wanted in session.get_inputs()}
+    fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True) if name in wanted}
+    return lambda: session.run(None, fed)
+
+
+def inferred(call):
+    def work():
+        with torch.inference_mode():
+            call()
+
+    return work
+
+
+def sides(twin, args, what, side, batch, threads):
+    """The peers of a row, by name."""
+    torch.manual_seed(0)
+    config = twin.config
+    frames = torch.randn(batch, config.history, config.channels, side, side)
+    mask, flow = torch.ones_like(frames), torch.randn(batch, 2, side, side)
+    whole = peers.Some(twin, [config.serve])
+    if what == "gradient":
+        trained = peers.Twin.load(args.checkpoint).requires_grad_(True)
+        weights = list(trained.parameters())
+
+        def gradient():
+            mean = trained(frames, mask, flow)["mean"]
+            torch.autograd.grad(mean.abs().mean(), weights, allow_unused=True)
+
+        return {"PyTorch": turn(gradient)}
+    if what == "window":
+        inputs = (frames, mask, flow)
+        every = {
+            "PyTorch": turn(inferred(lambda: whole(*inputs))),
+            "ONNX Runtime": turn(onnx(whole, inputs, threads)),
+        }
+        if args.compile:
+            compiled = torch.compile(whole)
+            every["torch.compile"] = turn(inferred(lambda: compiled(*inputs)))
+        return every
+    encode, forecast = Encode(twin), Forecast(twin)
+    with torch.inference_mode():
+        latents, skips = (known.clone() for known in encode(frames, mask))
+    newest = (frames[:, -1:].contiguous(), mask[:, -1:].contiguous())
+    skips = skips[:, -config.skips :].contiguous()
+    known = (frames, flow, latents, skips)
+    first, second = onnx(encode, newest, threads), onnx(forecast, known, threads)
+    return {
+        "PyTorch": turn(inferred(lambda: (encode(*newest), forecast(*known)))),
+        "ONNX Runtime": turn(lambda: (first(), second())),
+    }
+
+
+def measure(args):
+    ours, twin = Ours(args.ours, args.checkpoint), peers.Twin.load(args.checkpoint)
+    cores = os.cpu_count()
+    rows = [("window", batch) for batch in args.batches] + [("stream", 1), ("stream", 8), ("gradient", 8)]
+    told = []
+    for side in args.sides:
+        flow = 1e3 * ours.turn("flow", side, 1, 1)()
+        print(f"\n{side} x {side}; the classical flow of a window takes {flow:.2f} ms\n", flush=True)
+        print("| ms a window | threads | PhysicNet | peer | | ratio | of the rounds |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        for what, batch in rows:
+            for threads in sorted({1, cores}):
+                torch.set_num_threads(threads)
+                every = {"PhysicNet": ours.turn(what, side, batch, threads)}
+                every |= sides(twin, args, what, side, batch, threads)
+                seconds = {name: [] for name in every}
+                for _ in range(args.rounds):
+                    for name, turn in every.items():
+                        seconds[name].append(turn() / batch)
+                own = seconds["PhysicNet"]
+                for peer in list(every)[1:]:
+                    ratios = sorted(a / b for a, b in zip(own, seconds[peer], strict=True))
+                    mine, theirs = (1e3 * statistics.median(s) for s in (own, seconds[peer]))
+                    print(
+                        f"| {what}, batch {batch} | {threads} | {mine:.2f} | {theirs:.2f} | {peer} "
+                        f"| {statistics.median(ratios):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} |",
+                        flush=True,
+                    )
+                told.append({"what": what, "side": side, "batch": batch, "threads": threads, "seconds": seconds})
+    return told
+
+
+def machine():
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    line = lambda key: next((l.split(": ")[1] for l in info.splitlines() if l.startswith(key)), "")
+    vectors = [flag for flag in line("flags").split() if flag.startswith(("avx", "fma", "amx"))]
+    return {
+        "cpu": line("model name"), "cores": os.cpu_count(), "vectors": vectors, "load": os.getloadavg()[0],
+        "python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ours", required=True, help="the command bench-network")
+    parser.add_argument("--checkpoint", default="configs/demo/checkpoint.safetensors")
+    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes a row")
+    parser.add_argument("--json", help="where all figures go")
+    args = parser.parse_args()
+    about = machine()
+    print(json.dumps(about))
+    told = measure(args)
+    if args.json:
+        about["load after"] = os.getloadavg()[0]
+        Path(args.json).write_text(json.dumps({"machine": about, "rows": told}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
