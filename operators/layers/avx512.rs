@@ -51,6 +51,42 @@ pub(super) fn product<const M: usize>(
     }
 }
 
+/// Adds to `tile` the products of `M` neighbouring inputs with sixteen gradients over a band of
+/// rows of `columns` pixels: their inputs lie `cin` values apart in a row of `stride` values,
+/// their gradients side by side.
+///
+/// # Panics
+/// When the pixels leave their slices.
+#[target_feature(enable = "avx512f")]
+pub(super) fn correlate<const M: usize>(
+    x: &[f32],
+    [columns, stride, cin]: [usize; 3],
+    g: &[f32],
+    tile: &mut [[f32; 16]; M],
+) {
+    let (g, _) = g.as_chunks::<16>();
+    let mut sums = [_mm512_setzero_ps(); M];
+    for i in 0..M {
+        // SAFETY: sixteen values are there.
+        sums[i] = unsafe { _mm512_loadu_ps(tile[i].as_ptr()) };
+    }
+    for (row, g) in g.chunks_exact(columns).enumerate() {
+        let x = &x[row * stride..][..(columns - 1) * cin + M];
+        for (p, g) in g.iter().enumerate() {
+            let Some(v) = x[p * cin..].first_chunk::<M>() else { unreachable!("cut above") };
+            // SAFETY: sixteen values are there.
+            let g = unsafe { _mm512_loadu_ps(g.as_ptr()) };
+            for i in 0..M {
+                sums[i] = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), g, sums[i]);
+            }
+        }
+    }
+    for i in 0..M {
+        // SAFETY: sixteen values fit.
+        unsafe { _mm512_storeu_ps(tile[i].as_mut_ptr(), sums[i]) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{avx2, simd};
@@ -81,6 +117,30 @@ mod tests {
                 }
                 assert_eq!(sums.as_flattened(), tile.as_flattened().as_flattened());
             }
+        }
+    }
+
+    #[test]
+    fn both_widths_correlate_to_the_same_bits() {
+        if !simd::wide() {
+            return;
+        }
+        let wave = |count: usize| (0..count).map(|at| (1.7 * at as f32).sin()).collect::<Vec<_>>();
+        let (x, g, geometry) = (wave(120), wave(2 * 9 * 16), [9, 50, 4]);
+        let mut wide = [[0.3; 16]; 12];
+        // SAFETY: the processor has the features, as just asked: AVX-512 comes with AVX2.
+        #[allow(unsafe_code)]
+        unsafe {
+            correlate(&x, geometry, &g, &mut wide);
+        }
+        for (half, sums) in wide.chunks_exact(6).enumerate() {
+            let mut tile = [[[0.3; 8]; 2]; 6];
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            unsafe {
+                avx2::correlate(&x[6 * half..], geometry, &g, &mut tile);
+            }
+            assert_eq!(sums.as_flattened(), tile.as_flattened().as_flattened());
         }
     }
 }

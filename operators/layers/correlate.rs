@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use super::kernel::{Shape, blocks, width};
-use super::simd::{Kernel, multiply_add, run};
+use super::simd::{Kernel, multiply_add, run, wide};
 
 /// Neighbouring inputs of a tile.
 const MR: usize = 6;
+/// Neighbouring inputs of a tile where a vector holds all its outputs.
+const WIDE: usize = 12;
 /// Pixels that are worked on together, so that what a tile reads of them stays near.
 const BAND: usize = 128;
 
@@ -59,7 +61,14 @@ impl Correlation<'_> {
     fn block<const W: usize, const FMA: bool>(&mut self, c: usize, rows: Range<usize>) {
         for ky in 0..self.shape.k {
             let run = self.shape.run();
-            for i in (0..run).step_by(MR) {
+            let mut from = 0;
+            if FMA && W == 2 && wide() {
+                while run - from >= WIDE {
+                    self.tile::<WIDE, W, FMA>(c, ky, from, rows.clone());
+                    from += WIDE;
+                }
+            }
+            for i in (from..run).step_by(MR) {
                 match run - i {
                     1 => self.tile::<1, W, FMA>(c, ky, i, rows.clone()),
                     2 => self.tile::<2, W, FMA>(c, ky, i, rows.clone()),
@@ -101,6 +110,15 @@ fn sum<const M: usize, const W: usize, const FMA: bool>(
     g: &[f32],
     tile: &mut [[[f32; 8]; W]; M],
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if FMA && M == WIDE && W == 2 {
+        // SAFETY: only `wide` processors are given such tiles, and two vectors of eight are one.
+        #[allow(unsafe_code)]
+        return unsafe {
+            let tile = &mut *std::ptr::from_mut(tile).cast::<[[f32; 16]; M]>();
+            super::avx512::correlate(x, [columns, stride, cin], g, tile)
+        };
+    }
     #[cfg(target_arch = "x86_64")]
     if FMA {
         // SAFETY: `FMA` says that the processor has the features.
