@@ -39,7 +39,7 @@ fn an_independent_scorer_reads_our_stores_and_says_what_we_say() {
         there.is_ok_and(|output| output.status.success())
     });
     let (true, Some(python)) = (scorer.exists(), python) else {
-        println!("skipped: no {}, or no Python with pysteps and scikit-image", scorer.display());
+        eprintln!("skipped: no {}, or no Python with pysteps and scikit-image", scorer.display());
         return;
     };
     let folder = tempfile::tempdir().unwrap();
