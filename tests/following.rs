@@ -45,7 +45,7 @@ fn what_xarray_appends_is_forecast_as_if_it_had_always_been_there() {
         assert!(writer.wait().unwrap().success());
         // The first window is of three frames.
         let patience = Instant::now();
-        while bytes(&at.join("followed.zarr/u/c")).len() < FRAMES - 2 {
+        while files(&at.join("followed.zarr/u/c")).len() < FRAMES - 2 {
             assert!(patience.elapsed() < Duration::from_secs(60), "the last frame never came");
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -141,22 +141,26 @@ pub(crate) fn start(arguments: &[&str]) -> Child {
     physicnet().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Every file below a folder, by its path there.
-pub(crate) fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
+/// The paths of all files below a folder, which may be written to meanwhile.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(&next).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap().to_path_buf();
-                all.insert(name, std::fs::read(&path).unwrap());
-            }
+            if path.is_dir() { folders.push(path) } else { all.push(path) }
         }
     }
     all
+}
+
+/// Every file below a folder to which nobody writes, by its path there.
+pub(crate) fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(folder).unwrap().to_path_buf();
+        (name, std::fs::read(&path).unwrap())
+    };
+    files(folder).into_iter().map(read).collect()
 }
 
 /// The names of what differs between two folders.

@@ -66,10 +66,10 @@ fn a_process_whose_peer_is_killed_says_so_and_ends() {
     for killed in [1, 0] {
         // Slow, so that they are in the midst of it when they have begun to write.
         std::fs::write(&both, whole.replace(".zarr'}", ".zarr', rate: 4}")).unwrap();
-        let written = bytes(&at.join("both")).len();
+        let written = files(&at.join("both")).len();
         let (mut children, hosts) = pair(both.to_str().unwrap());
         let begun = Instant::now();
-        while bytes(&at.join("both")).len() <= written + 20 {
+        while files(&at.join("both")).len() <= written + 20 {
             assert!(begun.elapsed() < Duration::from_secs(60), "they write nothing");
             std::thread::sleep(Duration::from_millis(20));
         }
