@@ -1,7 +1,7 @@
 //! The stages of PhysicNet, in the order in which a frame meets them.
 //!
 //! ```text
-//! admission ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► scoring
+//! admission ─► swapping ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► scoring
 //! ```
 //!
 //! Each neural room holds a pure tensor-to-tensor net and the thin Timely operator around it.
@@ -15,6 +15,7 @@ pub mod fusion;
 pub mod learning;
 pub mod quantization;
 pub mod scoring;
+pub mod swapping;
 pub mod windowing;
 
 pub mod layers;

@@ -6,6 +6,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::cropping::Extent;
+use crate::swapping::Seat;
 
 /// What a stage does in one turn.
 #[derive(Clone, Copy, PartialEq)]
@@ -86,14 +87,11 @@ where
 const PIXELS: usize = 64 * 64;
 
 /// How many items are computed as one batch: `batch` on an accelerator, on a CPU fewer of large
-/// frames.
-pub(crate) fn most<A>(
-    on_cpu: bool,
-    batch: usize,
-    extent: impl Fn(&A) -> Extent,
-) -> impl Fn(&A) -> usize {
+/// frames. `of` says who computes an item, and how large it is.
+pub(crate) fn most<A>(batch: usize, of: impl Fn(&A) -> (&Seat, Extent)) -> impl Fn(&A) -> usize {
     move |item| {
-        let Extent { rows, columns, .. } = extent(item);
+        let (seat, Extent { rows, columns, .. }) = of(item);
+        let on_cpu = seat.net.device.is_cpu();
         if on_cpu { (PIXELS / (rows * columns)).clamp(1, batch.max(1)) } else { batch }
     }
 }

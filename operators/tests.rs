@@ -18,6 +18,7 @@ use crate::fusion::{Fuse, FuseConfig};
 use crate::layers::Boundary;
 use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
 use crate::quantization::Quantize;
+use crate::swapping::Appoint;
 use crate::windowing::Windowed;
 
 pub(crate) fn small(channels: usize) -> ModelConfig {
@@ -105,8 +106,7 @@ fn stream(
     let send = Arc::new(Mutex::new(send));
     let (checkpoint, catalogue) = (checkpoint.clone(), catalogue.clone());
     let products = ["mean", "sharp", "persistence", "advection", "trend"];
-    let config =
-        FuseConfig { model: "test".into(), products: products.map(str::to_owned).to_vec() };
+    let config = FuseConfig { products: products.map(str::to_owned).to_vec() };
     timely::execute(timely::Config::process(workers), move |worker| {
         let send = send.lock().unwrap().clone();
         let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
@@ -116,12 +116,13 @@ fn stream(
             let memory = Memory::of(net.config.history);
             let admitted = frames.admit(&AdmissionConfig::default(), &catalogue, memory).admitted;
             let (probe, forecasts) = admitted
-                .crop(&net, &catalogue, &failure)
-                .encode(&net, batch, &failure)
-                .quantize(&net, batch, &failure)
-                .windows(false)
-                .consult(&net, batch, &failure)
-                .fuse(&net, &config, batch, &failure)
+                .appoint(&net)
+                .crop(&catalogue, false, &failure)
+                .encode(batch, &failure)
+                .quantize(batch, &failure)
+                .windows(false, &failure)
+                .consult(batch, &failure)
+                .fuse(&config, batch, &failure)
                 .probe();
             let wrapped = timely::dataflow::operators::vec::Map::map(forecasts, |forecast| {
                 (

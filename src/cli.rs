@@ -21,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, calibrate, train};
-use crate::{demo, engine, inspect, publish, simulate, tail, top};
-use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, Tail};
+use crate::{demo, engine, inspect, publish, simulate, swap, tail, top};
+use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, SwapFlags, Tail};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -67,6 +67,7 @@ fn execute(command: Command) -> Result<()> {
             validate(file).with_context(|| file.display().to_string())?;
             say(&format!("{}: fits", file.display()))
         }),
+        Command::Swap(flags) => swapping(flags),
         Command::Top { url, token_file } => {
             let client = top::Client::new(&url, token_file.as_deref())?;
             top::top(&client, &mut std::io::stdout().lock())
@@ -234,6 +235,31 @@ fn tailing(flags: Tail) -> Result<()> {
         Ok(0) => say(&format!("topic {}: nothing to show", config.topic)),
         told => told.map(drop),
     }
+}
+
+fn swapping(SwapFlags { job, checkpoint, shadow_for, back }: SwapFlags) -> Result<()> {
+    let job: Job = load(&job)?;
+    let control = job.model.control.as_deref();
+    let control = control.context("model.control: the job names no folder for requests")?;
+    let folder = swap::Folder::open(control)?;
+    let (checkpoint, shadow_for) = if back {
+        let state = folder.state()?;
+        let before = state.before.last().context("no model has served before this one")?;
+        (folder.model(before), 0)
+    } else {
+        (checkpoint.unwrap_or_default(), shadow_for)
+    };
+    // The job may run elsewhere in the tree.
+    let checkpoint = checkpoint.canonicalize().with_context(|| checkpoint.display().to_string())?;
+    let mut told = String::new();
+    let mut tell = |text: String| {
+        if text != told {
+            _ = writeln!(std::io::stderr(), "{text}");
+            told = text;
+        }
+    };
+    let answer = swap::ask(&folder, &swap::Request { checkpoint, shadow_for }, &mut tell)?;
+    if answer.outcome == swap::Outcome::Taken { say(&answer.why) } else { bail!(answer.why) }
 }
 
 fn gone(error: &anyhow::Error) -> bool {

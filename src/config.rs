@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use drift::DriftSection;
+pub(crate) use fit::fits;
 pub use job::{Job, ModelSection};
 pub use learn::LearnSection;
 pub use scoring::ScoringSection;
@@ -193,6 +194,9 @@ mod tests {
         }
         for key in job["admission"].as_object().unwrap().keys() {
             assert!(page.contains(&format!("`admission.{key}`")), "docs/jobs.md: admission.{key}");
+        }
+        for key in job["model"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`model.{key}`")), "docs/jobs.md: model.{key}");
         }
         let scoring = serde_json::to_value(crate::config::ScoringSection::default()).unwrap();
         for key in scoring.as_object().unwrap().keys() {

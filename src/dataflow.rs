@@ -8,6 +8,8 @@
 //!   │           └─► health ◄── drift ◄── quantization                                                                      │
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ─────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Between admission and cropping every frame is given the network that is to see it.
 
 use std::rc::Rc;
 
@@ -21,6 +23,7 @@ use physicnet_operators::learning::{Learn, Learning};
 use physicnet_operators::model::PhysicNet;
 use physicnet_operators::quantization::{Quantize, Watch};
 use physicnet_operators::scoring::{Score, total_into};
+use physicnet_operators::swapping::Appoint;
 use physicnet_operators::windowing::Windowed;
 use physicnet_stream::{Frame, Pace, Reason, Reject};
 use timely::dataflow::operators::vec::{Filter, Map};
@@ -64,17 +67,36 @@ pub fn forecast<'scope>(
         .inspect(watch.rejects())
         .filter(|reject| reject.reason != Reason::Duplicate);
 
-    let views = room(scope, "cropping", admitted, |s| s.crop(&net, &parts.catalogue, failure));
-    let encoded = room(scope, "encoding", views, |s| s.encode(&net, batch, failure));
-    let coded = room(scope, "quantization", encoded, |s| s.quantize(&net, batch, failure))
-        .inspect(watch.coded());
-    let drift = coded.clone().drift(&net, &parts.drift, failure);
-    let drift = drift.inspect(parts.health.drift(parts.drift.alarm)).inspect(watch.drift());
-    let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some()));
-    let consulted = room(scope, "experts", windows, |s| s.consult(&net, batch, failure))
-        .inspect(watch.consulted());
-    let forecasts = room(scope, "fusion", consulted, |s| s.fuse(&net, &parts.fuse, batch, failure))
-        .inspect(counts.forecast());
+    let swap = parts.swap.as_ref();
+    let appointed = match swap {
+        Some(swap) => {
+            let changes = swap.changes(&admitted, parts.in_flight);
+            let (swap, device) = (swap.clone(), parts.device.clone());
+            let load = move |bytes: &[u8]| swap.read(bytes)?.network(&device);
+            admitted.appoint_by(&net, changes, load, failure)
+        }
+        None => admitted.appoint(&net),
+    };
+    let (catalogue, swaps) = (&parts.catalogue, swap.is_some());
+    let views = room(scope, "cropping", appointed, |s| s.crop(catalogue, swaps, failure));
+    let encoded = room(scope, "encoding", views, |s| s.encode(batch, failure));
+    let coded =
+        room(scope, "quantization", encoded, |s| s.quantize(batch, failure)).inspect(watch.coded());
+    let drift = coded.clone().drift(parts.drift, failure);
+    let drift = drift.inspect(parts.health.drift()).inspect(watch.drift());
+    let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some(), failure));
+    let consulted =
+        room(scope, "experts", windows, |s| s.consult(batch, failure)).inspect(watch.consulted());
+    let mut forecasts = room(scope, "fusion", consulted, |s| s.fuse(&parts.fuse, batch, failure));
+    let mut tried = None;
+    if let Some(swap) = swap {
+        let served = forecasts.clone().filter(|forecast| !forecast.candidate);
+        let candidates = forecasts.filter(|forecast| forecast.candidate);
+        let measured = observed.clone().flat_map(observation);
+        tried = Some(swap.judge(served.clone(), candidates, measured).flat_map(|_| None));
+        forecasts = served;
+    }
+    let forecasts = forecasts.inspect(counts.forecast());
     let (forecasts, learnt) = match parts.learn {
         Some(learn) => {
             let observed = observed.clone();
@@ -91,6 +113,7 @@ pub fn forecast<'scope>(
     // Watching ends with the rest: the last frames' drift is known when the job is done.
     let mut durable = vec![drift.flat_map(|_| None)];
     durable.extend(learnt.clone().map(|learnt| learnt.flat_map(|_| None)));
+    durable.extend(tried);
     for sink in &parts.sinks {
         durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
     }

@@ -79,7 +79,7 @@ pub fn demo(
     let served = job.serve(&mut parts)?;
     let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
     // A warning would be drawn across the table: how far the flows drifted is said below it.
-    parts.drift.alarm = 1.0;
+    parts.drift.alarm = Some(1.0);
     let (health, usage) = (parts.health.clone(), parts.checkpoint.usage.clone());
     let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();

@@ -30,6 +30,7 @@ use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::swap::Swap;
 use crate::telemetry::Telemetry;
 use crate::{dataflow, peers};
 
@@ -86,6 +87,8 @@ pub struct Parts {
     pub health: Health,
     /// Who watches, if anyone does.
     pub telemetry: Telemetry,
+    /// What may take the model's place while the job runs, if it is to be asked for.
+    pub swap: Option<Swap>,
 }
 
 impl Parts {

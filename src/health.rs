@@ -87,7 +87,7 @@ impl Health {
     }
 
     /// Takes note of a sensor's drift, and says when an alarm begins or ends.
-    pub(crate) fn drift(&self, limit: f64) -> impl FnMut(&Drift) + 'static {
+    pub(crate) fn drift(&self) -> impl FnMut(&Drift) + 'static {
         let health = self.clone();
         move |drift| {
             let mut sensors = health.lock();
@@ -99,7 +99,7 @@ impl Health {
             // The log may be slow, and other sensors should not wait for it.
             drop(sensors);
             if drift.alarm != before {
-                tell(drift, limit);
+                tell(drift);
             }
         }
     }
@@ -182,8 +182,8 @@ fn turned(gate: Serving, [network, advection, persistence]: [f64; 3]) -> String 
 }
 
 /// Says that an alarm has begun or ended.
-fn tell(drift: &Drift, limit: f64) {
-    let Drift { sensor, valid_time, distance, missing, alarm } = drift;
+fn tell(drift: &Drift) {
+    let Drift { sensor, valid_time, distance, missing, limit, alarm } = drift;
     let time = format_time(*valid_time);
     let distance = distance.map_or("unknown".to_owned(), |distance| format!("{distance:.3}"));
     let (limit, missing) = (format!("{limit:.3}"), format!("{:.1} %", 100.0 * missing));

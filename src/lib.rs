@@ -19,6 +19,7 @@ pub mod publish;
 pub mod render;
 pub mod scores;
 pub mod simulate;
+pub mod swap;
 pub mod tail;
 pub mod telemetry;
 pub mod top;

@@ -82,12 +82,18 @@ pub enum Note {
 }
 
 impl ScoresFile {
-    /// The file at `path` for the scores of `model`, with what is scored of each channel; and the
-    /// totals that it holds, none where there is no file yet.
+    /// The file at `path` for the scores of `model`, which took the place of those `before`, with
+    /// what is scored of each channel; and the totals that it holds, none where there is no file
+    /// yet.
     ///
     /// # Errors
     /// When it cannot be read, or holds something else.
-    pub fn open(path: &Path, model: &Arc<str>, channels: &[Metrics]) -> Result<(Self, Verified)> {
+    pub fn open(
+        path: &Path,
+        model: &Arc<str>,
+        before: &[Arc<str>],
+        channels: &[Metrics],
+    ) -> Result<(Self, Verified)> {
         let head = Head { version: VERSION, model: Arc::clone(model), channels: channels.to_vec() };
         let mut scores = Self {
             path: path.to_owned(),
@@ -97,7 +103,7 @@ impl ScoresFile {
         };
         let what = || format!("scoring.store: {}", path.display());
         let verified = match std::fs::File::open(path) {
-            Ok(file) => scores.read(BufReader::new(file)).with_context(what)?,
+            Ok(file) => scores.read(BufReader::new(file), before).with_context(what)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Verified::default(),
             Err(error) => return Err(error).with_context(what),
         };
@@ -114,7 +120,7 @@ impl ScoresFile {
         &self.learnt
     }
 
-    fn read(&mut self, file: impl BufRead) -> Result<Verified> {
+    fn read(&mut self, file: impl BufRead, before: &[Arc<str>]) -> Result<Verified> {
         let foreign = "is no file of scores; name another";
         let mut lines = file.lines();
         let mut verified = Verified::default();
@@ -126,7 +132,7 @@ impl ScoresFile {
             head.version
         );
         ensure!(
-            head.model == self.head.model,
+            head.model == self.head.model || before.contains(&head.model),
             "holds the scores of model {}, this job's is {}; name another file",
             head.model,
             self.head.model

@@ -61,6 +61,8 @@ pub struct Forecast {
     pub serving: Option<Serving>,
     /// The hash of the checkpoint that made it; `none` for experts without weights.
     pub model: Arc<str>,
+    /// Its network is on trial: it goes nowhere but beside the one that is served.
+    pub candidate: bool,
     /// 0 for the first forecast of its reference time, n + 1 for the next one.
     pub revision: u32,
     /// The share of missing pixels in the window, 0 to 1.

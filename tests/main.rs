@@ -11,5 +11,6 @@ mod learning;
 mod outside;
 mod revisions;
 mod streaming;
+mod swapping;
 mod twin;
 mod watching;

@@ -35,7 +35,6 @@ pub(super) struct ForecastStore {
     _lock: Option<File>,
     files: Files,
     layout: Layout,
-    model: Arc<str>,
     /// How far the job is that writes it.
     progress: Option<Progress>,
     /// Where each reference time lies in the store.
@@ -44,6 +43,8 @@ pub(super) struct ForecastStore {
     times: Vec<i64>,
     revisions: Vec<i32>,
     missing: Vec<f32>,
+    /// Places among the layout's models.
+    models: Vec<i32>,
 }
 
 impl ForecastStore {
@@ -52,8 +53,8 @@ impl ForecastStore {
     /// first commit.
     ///
     /// # Errors
-    /// When something else is at `path`: a directory of other things, forecasts by another model
-    /// or of another layout.
+    /// When something else is at `path`: a directory of other things, or forecasts of another
+    /// layout.
     pub(super) fn open(
         path: &Path,
         files: impl FnOnce(&Path) -> Result<Files>,
@@ -69,12 +70,12 @@ impl ForecastStore {
             _lock: lock,
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
-            model: Arc::clone(&first.model),
             progress: None,
             places: BTreeMap::new(),
             times: Vec::new(),
             revisions: Vec::new(),
             missing: Vec::new(),
+            models: Vec::new(),
         };
         match read_root(path)? {
             Some(root) => store.recover(path, &root)?,
@@ -91,16 +92,19 @@ impl ForecastStore {
         if self.progress.is_none() {
             return Err(other("was not written by PhysicNet".into()));
         }
-        let model = root["attributes"]["model"].as_str().unwrap_or_default();
-        if model != &*self.model {
-            let why = format!("holds forecasts of model {model}, this job's is {}", self.model);
-            return Err(other(why));
-        }
         let arrays = &root["consolidated_metadata"]["metadata"];
+        // Older stores are by one model, and have no coordinate for it.
+        let told = arrays["model"]["attributes"]["flag_meanings"].as_str();
+        let models = told.or(root["attributes"]["model"].as_str()).unwrap_or_default();
+        self.layout.models = models.split_whitespace().map(Arc::from).collect();
         let held = arrays["time"]["shape"][0].as_u64().unwrap_or(0);
         self.layout.unit = Unit::of(arrays["time"]["attributes"]["units"].as_str());
         for field in self.layout.fields(held) {
-            if field.metadata() != arrays[&field.name] {
+            let older = match field.name.as_str() {
+                "model" => told.is_none(),
+                _ => arrays[&field.name]["attributes"]["coordinates"] == json!("missing revision"),
+            };
+            if !older && field.metadata() != arrays[&field.name] {
                 let why = "holds forecasts of another grid, horizon or cadence, or other products";
                 return Err(other(format!("{why}: array {} differs", field.name)));
             }
@@ -120,6 +124,10 @@ impl ForecastStore {
         self.times = values(&whole("time")?, held, i64::from_ne_bytes);
         self.revisions = values(&whole("revision")?, held, i32::from_ne_bytes);
         self.missing = values(&whole("missing")?, held, f32::from_ne_bytes);
+        self.models = match told {
+            Some(_) => values(&whole("model")?, held, i32::from_ne_bytes),
+            None => vec![0; held],
+        };
         let unit = self.layout.unit.nanoseconds();
         let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
         self.places = places.collect();
@@ -218,10 +226,6 @@ impl ForecastStore {
     /// coordinates.
     fn put(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
         let what = || format!("forecast of {}", format_time(forecast.reference_time));
-        if forecast.model != self.model {
-            let why = format!("is by model {}, the store's by {}", forecast.model, self.model);
-            return Err(Error::new(what(), why));
-        }
         let unit = self.layout.unit.nanoseconds();
         if forecast.reference_time % unit != 0 {
             let why = "is not on whole seconds and the store began with those that were; set \
@@ -233,13 +237,21 @@ impl ForecastStore {
             self.files.put(&field.key(&key), &field.encode(values)?)?;
         }
         let (revision, missing) = (forecast.revision as i32, forecast.missing);
+        let models = &mut self.layout.models;
+        let model = models.iter().position(|known| *known == forecast.model).unwrap_or_else(|| {
+            models.push(Arc::clone(&forecast.model));
+            models.len() - 1
+        });
+        let model = model as i32;
         if place == self.times.len() {
             self.times.push(forecast.reference_time / unit);
             self.revisions.push(revision);
             self.missing.push(missing);
+            self.models.push(model);
             self.places.insert(forecast.reference_time, place);
         } else {
             (self.revisions[place], self.missing[place]) = (revision, missing);
+            self.models[place] = model;
         }
         Ok(())
     }
@@ -254,10 +266,11 @@ impl ForecastStore {
             }
             Ok((field.key(&[at]), field.encode(values)?))
         };
-        let [time, revision, missing] = self.layout.along_time(self.length());
+        let [time, revision, missing, model] = self.layout.along_time(self.length());
         Ok(vec![
             padded(&time, native!(self.times[from..to]), &i64::MIN.to_ne_bytes())?,
             padded(&missing, native!(self.missing[from..to]), &f32::NAN.to_ne_bytes())?,
+            padded(&model, native!(self.models[from..to]), &0_i32.to_ne_bytes())?,
             padded(&revision, native!(self.revisions[from..to]), &(-1_i32).to_ne_bytes())?,
         ])
     }
@@ -266,7 +279,7 @@ impl ForecastStore {
         let mut attributes = Map::new();
         attributes.insert("Conventions".into(), json!("CF-1.11"));
         attributes.insert("source".into(), json!("PhysicNet"));
-        attributes.insert("model".into(), json!(*self.model));
+        attributes.insert("model".into(), json!(self.layout.models.last()));
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
         attributes

@@ -68,6 +68,12 @@ impl Field {
         self
     }
 
+    /// With an attribute of numbers.
+    pub(super) fn list(mut self, key: &str, values: Vec<i64>) -> Self {
+        self.attributes.insert(key.to_owned(), json!(values));
+        self
+    }
+
     /// With blosc instead of zstd.
     pub(super) fn blosc(mut self) -> Self {
         self.compression = Compression::Blosc;

@@ -63,6 +63,8 @@ pub(super) struct Layout {
     pub(super) served: Arc<str>,
     products: Vec<String>,
     pub(super) unit: Unit,
+    /// The models whose forecasts there are, in the order in which they came.
+    pub(super) models: Vec<Arc<str>>,
 }
 
 impl Layout {
@@ -88,6 +90,7 @@ impl Layout {
             served,
             products,
             unit,
+            models: vec![Arc::clone(&first.model)],
         };
         let mut names: Vec<_> = layout.fields(0).into_iter().map(|field| field.name).collect();
         names.sort_unstable();
@@ -118,15 +121,15 @@ impl Layout {
             for name in own.into_iter().chain(others) {
                 let field = Field::f32(&name, &dims, &shape, &chunk)
                     .text("units", &variable.units)
-                    .text("coordinates", "missing revision");
+                    .text("coordinates", "missing model revision");
                 fields.push(field);
             }
         }
         fields
     }
 
-    /// `time`, `revision` and `missing` of a store of `length` forecasts.
-    pub(super) fn along_time(&self, length: u64) -> [Field; 3] {
+    /// `time`, `revision`, `missing` and `model` of a store of `length` forecasts.
+    pub(super) fn along_time(&self, length: u64) -> [Field; 4] {
         let field = |name, data_type, fill| {
             Field::new(name, data_type, fill, &["time"], &[length], &[LENGTH])
         };
@@ -140,6 +143,11 @@ impl Layout {
             field("missing", "float32", json!("NaN"))
                 .text("long_name", "share of missing pixels in the input window")
                 .text("units", "1"),
+            // What a store from before there was this coordinate holds is by its first model.
+            field("model", "int32", json!(0))
+                .text("long_name", "the model that made it")
+                .list("flag_values", (0..self.models.len() as i64).collect())
+                .text("flag_meanings", &self.models.join(" ")),
         ]
     }
 

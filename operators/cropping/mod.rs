@@ -8,6 +8,6 @@ mod operator;
 mod transform;
 mod view;
 
-pub use operator::Crop;
+pub use operator::{Crop, Viewed};
 pub use transform::{Transform, is_rain_rate};
 pub use view::{Cropped, Extent, View, crop, fill_missing, model_input};

@@ -5,4 +5,5 @@ mod operator;
 
 pub(crate) use net::LOCAL;
 pub use net::{Encoder, Features};
+pub(crate) use operator::encode;
 pub use operator::{Encode, Encoded};

@@ -1,15 +1,13 @@
 //! The encoder over a stream: one call per frame, batched across sensors.
 
-use std::rc::Rc;
-
 use candle_core::Tensor;
 use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
-use crate::cropping::{Cropped, model_input};
+use crate::cropping::{Cropped, Viewed, model_input};
 use crate::encoding::Features;
-use crate::model::PhysicNet;
 use crate::stage::{Turn, most, stage};
+use crate::swapping::Seat;
 
 /// A frame and its features; the batch dimension is 1. Without an encoder there are none.
 pub struct Encoded {
@@ -17,43 +15,37 @@ pub struct Encoded {
     pub frame: Cropped,
     /// Its features.
     pub features: Option<Features>,
+    /// Whose they are.
+    pub seat: Seat,
 }
 
 /// Extension trait: encodes every frame once.
 pub trait Encode<'scope> {
-    /// The features of each frame, in batches of at most `batch` frames of one size.
-    fn encode(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Encoded>;
+    /// The features of each frame, in batches of at most `batch` frames of one size and network.
+    fn encode(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Encoded>;
 }
 
-impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Cropped> {
-    fn encode(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Encoded> {
-        let net = Rc::clone(net);
-        let extent = |cropped: &Cropped| cropped.extent;
-        let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Encode", Turn::All, most, failure.clone(), extent, move |frames| {
-            let Some(encoder) = &net.encoder else {
-                let bare = |frame| Encoded { frame, features: None };
-                return Ok(frames.into_iter().map(bare).collect());
-            };
-            let inputs: Vec<_> = frames
-                .iter()
-                .map(|frame| model_input(frame, &net.device))
-                .collect::<Result<_, _>>()?;
-            let all = encoder.forward(&Tensor::cat(&inputs, 0)?, None)?;
-            let split = |(i, frame)| Ok(Encoded { frame, features: Some(all.sample(i)?) });
-            frames.into_iter().enumerate().map(split).collect()
-        })
+impl<'scope> Encode<'scope> for StreamVec<'scope, u64, Viewed> {
+    fn encode(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Encoded> {
+        let most = most(batch, |viewed: &Viewed| (&viewed.seat, viewed.frame.extent));
+        let kind = |viewed: &Viewed| (viewed.frame.extent, viewed.seat.mark());
+        stage(self, "Encode", Turn::All, most, failure.clone(), kind, encode)
     }
+}
+
+/// Encodes frames of one size for one network.
+pub(crate) fn encode(frames: Vec<Viewed>) -> candle_core::Result<Vec<Encoded>> {
+    let net = frames.first().map(|viewed| &viewed.seat.net);
+    let Some((net, encoder)) = net.and_then(|net| Some((net, net.encoder.as_ref()?))) else {
+        let bare = |Viewed { frame, seat }| Encoded { frame, features: None, seat };
+        return Ok(frames.into_iter().map(bare).collect());
+    };
+    let input = |viewed: &Viewed| model_input(&viewed.frame, &net.device);
+    let inputs: Vec<_> = frames.iter().map(input).collect::<Result<_, _>>()?;
+    let all = encoder.forward(&Tensor::cat(&inputs, 0)?, None)?;
+    let split =
+        |(i, Viewed { frame, seat })| Ok(Encoded { frame, features: Some(all.sample(i)?), seat });
+    frames.into_iter().enumerate().map(split).collect()
 }
 
 impl Features {

@@ -40,34 +40,22 @@ impl Consulted {
 
 /// Extension trait: asks every expert about each window.
 pub trait Consult<'scope> {
-    /// The experts' answers, in batches of at most `batch` windows of one size.
-    fn consult(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Consulted>;
+    /// The experts' answers, in batches of at most `batch` windows of one size and network.
+    fn consult(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Consulted>;
 }
 
 impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
-    fn consult(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Consulted> {
-        let net = Rc::clone(net);
-        let extent = |window: &Window| window.newest().coded.frame.extent;
-        let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Consult", Turn::Batch, most, failure.clone(), extent, move |all| {
-            consult(&net, all)
-        })
+    fn consult(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Consulted> {
+        let most = most(batch, |window: &Window| (&window.seat, window.extent()));
+        let kind = |window: &Window| (window.extent(), window.seat.mark());
+        stage(self, "Consult", Turn::Batch, most, failure.clone(), kind, consult)
     }
 }
 
-fn consult(net: &PhysicNet, windows: Vec<Window>) -> Result<Vec<Consulted>> {
-    let planes: Vec<_> = windows.iter().map(|window| Planes::of(net, window)).collect();
-    let extent = windows[0].newest().coded.frame.extent;
+fn consult(windows: Vec<Window>) -> Result<Vec<Consulted>> {
+    let net = Rc::clone(&windows[0].seat.net);
+    let planes: Vec<_> = windows.iter().map(|window| Planes::of(&net, window)).collect();
+    let extent = windows[0].extent();
     let (rows, columns, b) = (extent.rows, extent.columns, windows.len());
     let channels = net.config.variables.len();
     let stack = |part: &dyn Fn(&Planes) -> &Vec<f32>, depth: usize| {

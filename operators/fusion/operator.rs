@@ -20,18 +20,15 @@ pub const PRODUCTS: [&str; 5] = ["mean", "sharp", "persistence", "advection", "t
 /// What goes out with each forecast.
 #[derive(Clone, Debug)]
 pub struct FuseConfig {
-    /// The hash of the checkpoint.
-    pub model: Arc<str>,
     /// Which of [`PRODUCTS`] go out beside the served one. Other names and absent heads are left out.
     pub products: Vec<String>,
 }
 
 /// Extension trait: fuses the experts' answers into forecasts.
 pub trait Fuse<'scope> {
-    /// One forecast per window, in batches of at most `batch` windows of one size.
+    /// One forecast per window, in batches of at most `batch` windows of one size and network.
     fn fuse(
         self,
-        net: &Rc<PhysicNet>,
         config: &FuseConfig,
         batch: usize,
         failure: &Failure,
@@ -41,17 +38,17 @@ pub trait Fuse<'scope> {
 impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
     fn fuse(
         self,
-        net: &Rc<PhysicNet>,
         config: &FuseConfig,
         batch: usize,
         failure: &Failure,
     ) -> StreamVec<'scope, u64, Forecast> {
-        let (net, config) = (Rc::clone(net), config.clone());
-        let extent = |consulted: &Consulted| consulted.window.newest().coded.frame.extent;
-        let most = most(net.device.is_cpu(), batch, extent);
-        stage(self, "Fuse", Turn::Batch, most, failure.clone(), extent, move |all| {
+        let config = config.clone();
+        let most = most(batch, |c: &Consulted| (&c.window.seat, c.window.extent()));
+        let kind = |c: &Consulted| (c.window.extent(), c.window.seat.mark());
+        stage(self, "Fuse", Turn::Batch, most, failure.clone(), kind, move |all| {
+            let net = Rc::clone(&all[0].window.seat.net);
             let fused = fuse(&net, &all)?;
-            let one = |(i, consulted)| forecast(&net.config, &config, consulted, &fused, i);
+            let one = |(i, consulted)| forecast(&net, &config, consulted, &fused, i);
             all.iter().enumerate().map(one).collect()
         })
     }
@@ -92,12 +89,13 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
 
 /// Everything that is said of window `i` of the batch.
 fn forecast(
-    model: &ModelConfig,
+    net: &PhysicNet,
     config: &FuseConfig,
     consulted: &Consulted,
     fused: &Fused,
     i: usize,
 ) -> Result<Forecast> {
+    let model = &net.config;
     let writer = Writer::new(model, &consulted.window);
     let head = |tensor: &Tensor| tensor.narrow(0, i, 1);
     let physical = |tensor: &Tensor| shown(tensor, |plane| writer.physical(plane));
@@ -133,7 +131,8 @@ fn forecast(
         shape: [model.horizon, writer.channels, newest.extent.height, newest.extent.width],
         products,
         serving: None,
-        model: Arc::clone(&config.model),
+        model: Arc::clone(&net.id),
+        candidate: window.seat.candidate,
         revision: window.revision,
         missing: window.missing(),
         offset: window.offset,

@@ -67,6 +67,7 @@ fn forecast(step: i64, [network, advection, persistence]: [f64; 3]) -> Forecast 
         ],
         serving: None,
         model: "none".into(),
+        candidate: false,
         revision: 0,
         missing: 0.0,
         offset: step as u64,

@@ -170,7 +170,8 @@ impl Checkpoint {
             |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_device(device)?));
         let weights = self.weights.iter().map(moved).collect::<candle_core::Result<_>>();
         let vb = VarBuilder::from_tensors(weights.map_err(fail)?, DType::F32, device);
-        PhysicNet::new(&self.config, vb).map_err(fail)
+        let net = PhysicNet::new(&self.config, vb).map_err(fail)?;
+        Ok(PhysicNet { id: Arc::clone(&self.id), usage: self.usage.clone(), ..net })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The five nets put together.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -8,10 +10,14 @@ use crate::encoding::{Encoder, Features};
 use crate::experts::{Experts, Known, flow};
 use crate::fusion::Fusion;
 use crate::model::{ModelConfig, Quantization};
-use crate::quantization::Codebook;
+use crate::quantization::{Codebook, Usage};
 
 /// PhysicNet (arXiv 2402.05970): one value holds every stage's weights.
 pub struct PhysicNet {
+    /// The id of its checkpoint; `none` for weights that were never stored.
+    pub id: Arc<str>,
+    /// How its codes are used on its training data, where that was measured.
+    pub usage: Option<Usage>,
     /// What it is made of.
     pub config: ModelConfig,
     /// Where its weights are.
@@ -72,6 +78,8 @@ impl PhysicNet {
             .then(|| Codebook::new(config, vb.pp("quantization")))
             .transpose()?;
         Ok(Self {
+            id: "none".into(),
+            usage: None,
             config: config.clone(),
             device: vb.device().clone(),
             encoder,

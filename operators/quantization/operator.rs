@@ -1,15 +1,16 @@
 //! The codebook over a stream.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::Tensor;
-use physicnet_stream::Failure;
+use physicnet_stream::{Failure, Sensor};
 use timely::dataflow::StreamVec;
 
-use crate::cropping::Cropped;
-use crate::encoding::{Encoded, Features};
-use crate::model::PhysicNet;
+use crate::admission::Admitted;
+use crate::cropping::{Cropped, Viewed, crop};
+use crate::encoding::{Encoded, Features, encode};
 use crate::stage::{Turn, stage};
+use crate::swapping::Seat;
 
 /// A frame with its features and its code map: what windows hold.
 #[derive(Clone)]
@@ -20,47 +21,49 @@ pub struct Coded {
     pub features: Option<Features>,
     /// The code of each latent cell, row-major; `None` without a codebook.
     pub codes: Option<Vec<u32>>,
+    /// Whose they are.
+    pub seat: Seat,
 }
 
 /// Extension trait: names each latent vector by its code.
 pub trait Quantize<'scope> {
     /// The codes of each frame.
-    fn quantize(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Coded>;
+    fn quantize(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Coded>;
 }
 
 impl<'scope> Quantize<'scope> for StreamVec<'scope, u64, Encoded> {
-    fn quantize(
-        self,
-        net: &Rc<PhysicNet>,
-        batch: usize,
-        failure: &Failure,
-    ) -> StreamVec<'scope, u64, Coded> {
-        let net = Rc::clone(net);
-        let extent = |encoded: &Encoded| encoded.frame.extent;
-        stage(
-            self,
-            "Quantize",
-            Turn::All,
-            move |_| batch,
-            failure.clone(),
-            extent,
-            move |all| all.into_iter().map(|encoded| quantize(&net, encoded)).collect(),
-        )
+    fn quantize(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Coded> {
+        let kind = |encoded: &Encoded| (encoded.frame.extent, encoded.seat.mark());
+        let each = |all: Vec<Encoded>| all.into_iter().map(quantize).collect();
+        stage(self, "Quantize", Turn::All, move |_| batch, failure.clone(), kind, each)
     }
 }
 
-fn quantize(net: &PhysicNet, encoded: Encoded) -> candle_core::Result<Coded> {
-    let Encoded { frame, mut features } = encoded;
+impl Coded {
+    /// What another network makes of a frame that was seen before it came, to the bit what it
+    /// would have made of it then. `head` has the physical values.
+    pub(crate) fn anew(
+        head: Admitted,
+        sensor: &Arc<Sensor>,
+        seat: &Seat,
+    ) -> candle_core::Result<Self> {
+        if head.data.is_empty() {
+            candle_core::bail!("{}: its older frames were not kept", head.sensor);
+        }
+        let frame = crop(head, sensor, &seat.net.config);
+        let viewed = Viewed { frame, seat: seat.clone() };
+        let mut coded = encode(vec![viewed])?.into_iter().map(quantize);
+        coded.next().expect("one frame, one code map")
+    }
+}
+
+fn quantize(encoded: Encoded) -> candle_core::Result<Coded> {
+    let Encoded { frame, mut features, seat } = encoded;
     let mut codes = None;
-    if let (Some(codebook), Some(features)) = (&net.codebook, &mut features) {
+    if let (Some(codebook), Some(features)) = (&seat.net.codebook, &mut features) {
         let map: Tensor = codebook.codes(&features.latent)?;
         features.latent = codebook.pass(&features.latent, &map)?;
         codes = Some(map.flatten_all()?.to_vec1()?);
     }
-    Ok(Coded { frame, features, codes })
+    Ok(Coded { frame, features, codes, seat })
 }

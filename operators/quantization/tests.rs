@@ -12,6 +12,7 @@ use crate::admission::{AdmissionConfig, Admit, Admitted, Memory};
 use crate::cropping::{Crop, Cropped, crop};
 use crate::encoding::Encode;
 use crate::model::Checkpoint;
+use crate::swapping::Appoint;
 use crate::tests::{catalogue, frame, small};
 
 /// Numbers without a pattern, the same in every run.
@@ -119,15 +120,15 @@ fn fixed() -> Checkpoint {
 /// Streams frames as far as quantization and collects what is said of their drift, by sensor and
 /// time.
 fn watch(
-    config: &DriftConfig,
+    (config, usage): &(DriftConfig, Option<Usage>),
     catalogue: &Catalogue,
     frames: &[Frame],
     (workers, batch, per_epoch): (usize, usize, usize),
 ) -> Vec<Drift> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = Arc::clone(&told);
-    let checkpoint = fixed();
-    let (config, catalogue, frames) = (config.clone(), catalogue.clone(), frames.to_vec());
+    let checkpoint = Checkpoint { usage: usage.clone(), ..fixed() };
+    let (config, catalogue, frames) = (*config, catalogue.clone(), frames.to_vec());
     timely::execute(timely::Config::process(workers), move |worker| {
         let telling = Arc::clone(&telling);
         let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
@@ -137,10 +138,11 @@ fn watch(
             let (probe, _) = frames
                 .admit(&AdmissionConfig::default(), &catalogue, Memory::of(net.config.history))
                 .admitted
-                .crop(&net, &catalogue, &failure)
-                .encode(&net, batch, &failure)
-                .quantize(&net, batch, &failure)
-                .drift(&net, &config, &failure)
+                .appoint(&net)
+                .crop(&catalogue, false, &failure)
+                .encode(batch, &failure)
+                .quantize(batch, &failure)
+                .drift(config, &failure)
                 .inspect(move |drift| telling.lock().unwrap().push(drift.clone()))
                 .probe();
             (input, probe)
@@ -163,8 +165,9 @@ fn watch(
 }
 
 /// Training that used the codes in the order of their numbers, the first most.
-fn training() -> DriftConfig {
-    DriftConfig { training: Some((1..=8).rev().collect()), window: 3, alarm: 0.5 }
+fn training() -> (DriftConfig, Option<Usage>) {
+    let usage = Usage { counts: (1..=8).rev().collect(), window: 9, usual: 0.2 };
+    (DriftConfig { alarm: Some(0.5), window: Some(3) }, Some(usage))
 }
 
 #[test]
@@ -216,8 +219,9 @@ fn an_alarm_begins_above_and_ends_well_below() {
     sorted.sort_by(f64::total_cmp);
     let limit = sorted[sorted.len() / 2];
     assert!(sorted[0] < 0.9 * limit && limit < sorted[sorted.len() - 1], "{sorted:?}");
-    let config = DriftConfig { alarm: limit, ..training() };
-    let told = watch(&config, &catalogue, &frames, (1, 4, 1));
+    let (config, usage) = training();
+    let config = DriftConfig { alarm: Some(limit), ..config };
+    let told = watch(&(config, usage), &catalogue, &frames, (1, 4, 1));
     let (mut alarm, mut held, mut ended) = (false, false, false);
     for (drift, &distance) in told[2..].iter().zip(&distances) {
         held |= alarm && distance <= limit && distance > 0.9 * limit;
@@ -227,10 +231,19 @@ fn an_alarm_begins_above_and_ends_well_below() {
     }
     assert!(held && ended, "{distances:?}");
     // A model that does not say what is usual has missing pixels, and no distance.
-    let unknown = DriftConfig { training: None, ..training() };
-    let told = watch(&unknown, &catalogue, &frames, (1, 4, 1));
+    let told = watch(&(config, None), &catalogue, &frames, (1, 4, 1));
     assert!(told.iter().all(|drift| drift.distance.is_none() && !drift.alarm));
     assert_eq!(told.len(), 40);
+}
+
+#[test]
+fn the_model_says_what_the_job_does_not() {
+    let usage = Usage { counts: vec![3, 1], window: 45, usual: 0.2 };
+    let silent = DriftConfig::default();
+    assert_eq!((silent.window(Some(&usage)), silent.alarm(Some(&usage))), (45, 0.25));
+    assert_eq!((silent.window(None), silent.alarm(None)), (96, 1.0));
+    let own = DriftConfig { alarm: Some(0.3), window: Some(7) };
+    assert_eq!((own.window(Some(&usage)), own.alarm(Some(&usage))), (7, 0.3));
 }
 
 #[test]

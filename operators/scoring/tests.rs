@@ -134,6 +134,7 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
         products: vec![Product { name: "mean".into(), data: Arc::new(data) }],
         serving: None,
         model: "none".into(),
+        candidate: false,
         revision: 0,
         missing: 0.0,
         offset: step as u64,

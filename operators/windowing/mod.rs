@@ -3,4 +3,4 @@
 
 mod operator;
 
-pub use operator::{Window, Windowed};
+pub use operator::{Flow, Slot, Window, Windowed};

@@ -102,6 +102,14 @@ pub(super) enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Change a running job's model, after a trial beside the one that serves
+    #[command(after_help = "Examples:\n  physicnet swap job.yaml out/new/best.safetensors\n  \
+        physicnet swap job.yaml new.safetensors --shadow-for 1000\n  \
+        physicnet swap job.yaml --back                 # to the model before, at once\n\n\
+        The job needs `model: {control: FOLDER}` in its file. The new model forecasts beside the \
+        old one until so many frames have verified both; it takes over if its squared error is no \
+        larger. Waits for the outcome: the exit code is 0 when the model serves and 1 otherwise.")]
+    Swap(SwapFlags),
     /// Watch a running job in the terminal, by its dashboard
     #[command(after_help = "Examples:\n  physicnet top\n  \
         physicnet top --url http://10.0.0.7:8080 --token-file token\n  physicnet top | head\n\n\
@@ -141,6 +149,21 @@ pub(super) struct Run {
     pub(super) job: PathBuf,
     #[command(flatten)]
     pub(super) cluster: ClusterFlags,
+}
+
+#[derive(Args)]
+pub(super) struct SwapFlags {
+    /// The file of the running job
+    pub(super) job: PathBuf,
+    /// The checkpoint to change to
+    #[arg(required_unless_present = "back", conflicts_with = "back")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Verified frames, over all sensors, after which the trial is decided; 0 takes over at once
+    #[arg(long, default_value_t = 100)]
+    pub(super) shadow_for: u64,
+    /// Change back to the model that served before, without a trial
+    #[arg(long)]
+    pub(super) back: bool,
 }
 
 #[derive(Args)]

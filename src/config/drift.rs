@@ -4,9 +4,6 @@ use anyhow::{Result, bail, ensure};
 use physicnet_operators::quantization::{DriftConfig, Usage};
 use serde::{Deserialize, Serialize};
 
-/// Over how many frames missing pixels are counted where neither the job nor the model says.
-const WINDOW: usize = 96;
-
 /// When a sensor's codes are alarming. Absent keys are as the checkpoint says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,12 +35,7 @@ impl DriftSection {
             "drift.alarm: the model does not say which codes are usual; `physicnet calibrate` \
              writes it into a checkpoint"
         );
-        Ok(DriftConfig {
-            training: usage.map(|usage| usage.counts.clone()),
-            window: self.window.or(usage.map(|usage| usage.window)).unwrap_or(WINDOW),
-            // Without usage there is no distance, and nothing to be alarmed by.
-            alarm: self.alarm.or(usage.map(Usage::alarm)).unwrap_or(1.0),
-        })
+        Ok(DriftConfig { alarm: self.alarm, window: self.window })
     }
 }
 
@@ -52,17 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_says_what_the_job_does_not() {
+    fn an_alarm_wants_a_model_that_knows_what_is_usual() {
         let usage = Usage { counts: vec![3, 1], window: 45, usual: 0.2 };
-        let silent = DriftSection::default().config(Some(&usage)).unwrap();
-        let expected = DriftConfig { training: Some(vec![3, 1]), window: 45, alarm: 0.25 };
-        assert_eq!(silent, expected);
         let own = DriftSection { alarm: Some(0.3), window: Some(96) };
-        let expected = DriftConfig { alarm: 0.3, window: 96, ..expected };
-        assert_eq!(own.config(Some(&usage)).unwrap(), expected);
-
-        let older = DriftSection::default().config(None).unwrap();
-        assert_eq!(older, DriftConfig { training: None, window: WINDOW, alarm: 1.0 });
+        let config = own.config(Some(&usage)).unwrap();
+        assert_eq!(config, DriftConfig { alarm: Some(0.3), window: Some(96) });
+        DriftSection::default().config(None).unwrap();
         let error = own.config(None).unwrap_err().to_string();
         assert!(error.contains("physicnet calibrate"), "{error}");
     }

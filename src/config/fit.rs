@@ -44,7 +44,7 @@ pub(super) fn catalogue(sources: &[Source]) -> Result<Catalogue> {
 }
 
 /// Whether the model can take the frames of the sensor.
-pub(super) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
+pub(crate) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
     let expected: Vec<&str> = model.variables.iter().map(|v| v.name.as_str()).collect();
     let found: Vec<&str> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
     ensure!(

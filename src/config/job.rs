@@ -1,6 +1,6 @@
 //! What a job file says, and how it becomes the parts of a dataflow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +12,7 @@ use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
 use physicnet_operators::scoring::{ScoringConfig, Totals};
+use physicnet_operators::swapping::Trial;
 use physicnet_stream::Sensor;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::swap::{Folder, State, Swap, serving};
 use crate::telemetry::{About, Telemetry};
 
 /// A job: sources, a model, sinks, and what happens between them.
@@ -92,6 +94,9 @@ pub struct ModelSection {
     pub untrained: Option<ModelConfig>,
     /// Which head is served, if not the one that the checkpoint says.
     pub serve: Option<Serve>,
+    /// The folder through which another model can be asked for while the job runs; absent, none
+    /// can.
+    pub control: Option<PathBuf>,
 }
 
 fn name() -> String {
@@ -151,7 +156,7 @@ impl Job {
     /// # Errors
     /// When the file cannot be read, is not a checkpoint, or there is no sensor to ask.
     pub fn checkpoint(&self, sensors: &[Arc<Sensor>]) -> Result<Checkpoint> {
-        let mut checkpoint = match (&self.model.checkpoint, &self.model.untrained) {
+        let checkpoint = match (&self.model.checkpoint, &self.model.untrained) {
             (Some(path), _) => Checkpoint::load(path)?,
             (None, Some(config)) => {
                 let mut config = config.clone();
@@ -163,11 +168,7 @@ impl Job {
             }
             (None, None) => bail!("model.checkpoint: name a file"),
         };
-        if let Some(serve) = self.model.serve {
-            checkpoint.config.serve = serve;
-            checkpoint.config.check()?;
-        }
-        Ok(checkpoint)
+        Ok(serving(checkpoint, self.model.serve)?)
     }
 
     /// Opens everything that the job names.
@@ -179,8 +180,62 @@ impl Job {
         self.check()?;
         self.dashboard.iter().try_for_each(|dashboard| dashboard.access().map(drop))?;
         let sources = self.sources()?;
-        let checkpoint = self.checkpoint(&kinds(&sources)?)?;
-        self.assemble(sources, checkpoint)
+        let sensors = kinds(&sources)?;
+        let Some(control) = &self.model.control else {
+            let checkpoint = self.checkpoint(&sensors)?;
+            return self.assemble(sources, checkpoint);
+        };
+        let (folder, state) = self.control(control)?;
+        let checkpoint = match &state.serving {
+            Some(model) => {
+                let path = folder.model(model);
+                tracing::info!(
+                    "model {model} serves since a swap, in place of model.checkpoint; remove {} \
+                     to begin with that one again",
+                    control.join("state.json").display()
+                );
+                serving(Checkpoint::load(&path)?, self.model.serve)?
+            }
+            None => self.checkpoint(&sensors)?,
+        };
+        let mut parts = self.assemble_since(sources, checkpoint, &state.before)?;
+        let scoring = parts.scoring.clone().unwrap_or_else(|| self.verification());
+        parts.swap = Some(Swap {
+            folder,
+            serving: parts.checkpoint.clone(),
+            serve: self.model.serve,
+            products: parts.fuse.products.clone(),
+            sensors,
+            // A trial compares squared errors alone.
+            scoring: ScoringConfig { channels: Vec::new(), ..scoring },
+            trial: Trial::default(),
+            telemetry: Telemetry::default(),
+        });
+        Ok(parts)
+    }
+
+    /// The folder of requests for other models, with a copy of the job's own, and how things
+    /// stand there.
+    fn control(&self, control: &Path) -> Result<(Folder, State)> {
+        let folder = Folder::open(control)?;
+        let state = folder.state()?;
+        if let (Some(own), None) = (&self.model.checkpoint, &state.serving) {
+            let bytes = std::fs::read(own).with_context(|| own.display().to_string())?;
+            let id = Checkpoint::from_bytes(&bytes, &own.display().to_string())?.id;
+            folder.keep(&id, &bytes, &state.before)?;
+        }
+        Ok((folder, state))
+    }
+
+    /// How forecasts are held against frames, whatever is scored of them.
+    fn verification(&self) -> ScoringConfig {
+        let revised = self.admission.revise_within.unwrap_or(0);
+        let own = self.scoring.as_ref().and_then(|section| section.correct_within);
+        ScoringConfig {
+            largest_jump: Some(self.admission.largest_jump),
+            correct_within: own.unwrap_or(revised.saturating_add(3)),
+            ..ScoringConfig::default()
+        }
     }
 
     /// Serves the dashboard of the job that `parts` make, if it is to have one.
@@ -191,6 +246,9 @@ impl Job {
         let Some(dashboard) = &self.dashboard else { return Ok(None) };
         let about = About::of(&self.name, parts, &self.cluster());
         parts.telemetry = Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals);
+        if let Some(swap) = &mut parts.swap {
+            swap.telemetry = parts.telemetry.clone();
+        }
         let served = dashboard::serve(dashboard, &parts.telemetry)?;
         tracing::info!("the dashboard is at http://{}", served.address());
         Ok(Some(served))
@@ -212,6 +270,16 @@ impl Job {
     /// # Errors
     /// As [`open`](Job::open).
     pub fn assemble(&self, sources: Vec<Source>, checkpoint: Checkpoint) -> Result<Parts> {
+        self.assemble_since(sources, checkpoint, &[])
+    }
+
+    /// The parts around a `checkpoint` that others have served `before`.
+    fn assemble_since(
+        &self,
+        sources: Vec<Source>,
+        checkpoint: Checkpoint,
+        before: &[Arc<str>],
+    ) -> Result<Parts> {
         let catalogue = catalogue(&sources)?;
         for sensor in catalogue.known().chain(catalogue.any()) {
             fits(&checkpoint.config, sensor)?;
@@ -252,19 +320,17 @@ impl Job {
             .rejects
             .as_ref()
             .map(|config| RejectsSink::Directory(config.clone(), catalogue.clone()));
-        let revised = self.admission.revise_within.unwrap_or(0);
         let variables = &checkpoint.config.variables;
         let scoring = self.scoring.as_ref().map(|section| ScoringConfig {
             channels: variables.iter().map(|v| section.metrics(&v.units)).collect(),
-            largest_jump: Some(self.admission.largest_jump),
-            correct_within: section.correct_within.unwrap_or(revised.saturating_add(3)),
-            ..ScoringConfig::default()
+            ..self.verification()
         });
         let (totals, mut scores) = (Totals::default(), None);
         if let Some((path, scoring)) =
             self.scoring.as_ref().and_then(|section| section.store.as_ref()).zip(scoring.as_ref())
         {
-            let (file, verified) = ScoresFile::open(path, &checkpoint.id, &scoring.channels)?;
+            let (file, verified) =
+                ScoresFile::open(path, &checkpoint.id, before, &scoring.channels)?;
             *totals.now() = verified;
             scores = Some(file);
         }
@@ -276,7 +342,7 @@ impl Job {
             health: Health::default(),
             sources,
             admission: self.admission.clone(),
-            fuse: FuseConfig { model: Arc::clone(&checkpoint.id), products },
+            fuse: FuseConfig { products },
             checkpoint,
             device: Device::Cpu,
             batch: self.batch,
@@ -290,6 +356,7 @@ impl Job {
             learn: None,
             counts: Counts::default(),
             telemetry: Telemetry::default(),
+            swap: None,
             catalogue,
         };
         parts.learn = self.learn.as_ref().map(|&LearnSection { memory, gate }| {

@@ -1,7 +1,7 @@
 //! The handle that taps, the dashboard and whoever has something to tell share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use physicnet_operators::scoring::Totals;
@@ -25,7 +25,7 @@ const LATENCY: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 
 pub struct About {
     /// Its name.
     pub name: String,
-    /// The hash of its checkpoint.
+    /// The hash of the checkpoint that it starts with.
     pub model: String,
     /// Name and unit of each channel.
     pub variables: Vec<(String, String)>,
@@ -50,6 +50,8 @@ pub struct About {
 /// Everything that is known of a running job.
 pub(super) struct Job {
     pub(super) about: About,
+    /// The hash of the checkpoint that serves.
+    pub(super) model: Mutex<String>,
     pub(super) begun: Instant,
     pub(super) started: u64,
     pub(super) counts: Counts,
@@ -64,6 +66,13 @@ pub(super) struct Job {
     pub(super) rates: Rates,
 }
 
+impl Job {
+    /// The hash of the checkpoint that serves.
+    pub(super) fn serving(&self) -> String {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What a job says of itself while it runs; clones share it. By default nobody listens, and
 /// all that is said is lost at once.
 #[derive(Clone, Default)]
@@ -76,6 +85,7 @@ impl Telemetry {
         let (ours, peers) = (first..first + about.workers, about.processes * about.workers);
         Self(Some(Arc::new(Job {
             views: Views::new(about.horizon, about.history),
+            model: Mutex::new(about.model.clone()),
             about,
             begun: Instant::now(),
             started: now(),
@@ -97,6 +107,18 @@ impl Telemetry {
             job.rooms.listen(worker);
         }
         Beat::new(self.0.as_ref())
+    }
+
+    /// Takes note that another model serves.
+    pub(crate) fn serves(&self, model: &str) {
+        if let Some(job) = &self.0 {
+            *job.model.lock().unwrap_or_else(PoisonError::into_inner) = model.to_owned();
+        }
+    }
+
+    /// The hash of the checkpoint that serves.
+    pub(super) fn model(&self) -> String {
+        self.0.as_ref().map(|job| job.serving()).unwrap_or_default()
     }
 
     /// Where to tell what happened; with nobody listening, into the void.

@@ -116,7 +116,7 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
             let labels = [
                 ("version", env!("CARGO_PKG_VERSION")),
                 ("job", &about.name),
-                ("model", &about.model),
+                ("model", &job.serving()),
             ];
             page.sample(&labels, 1.0);
         }

@@ -9,7 +9,7 @@ use physicnet_stream::{SensorId, format_time};
 use serde_json::{Value, json};
 
 use super::events::{Kind, now};
-use super::job::{Job, Telemetry};
+use super::job::{About, Job, Telemetry};
 use super::sensors::{SensorState, Standing};
 use super::skill::skill;
 
@@ -97,8 +97,9 @@ impl Telemetry {
         }
         let unready = self.unready();
         let count = |kind| job.events.count(kind);
+        let about = About { model: self.model(), ..job.about.clone() };
         json!({
-            "job": job.about,
+            "job": about,
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": job.begun.elapsed().as_secs_f64(),
             "ready": unready.is_empty(),

@@ -130,7 +130,9 @@ impl Telemetry {
     pub(crate) fn coded(&self) -> impl FnMut(&Coded) + 'static {
         let job = self.0.clone();
         move |coded| {
-            let (Some(job), Some(codes)) = (&job, &coded.codes) else { return };
+            let (Some(job), Some(codes), false) = (&job, &coded.codes, coded.seat.candidate) else {
+                return;
+            };
             let (head, extent) = (&coded.frame.head, coded.frame.extent);
             let make = |_| {
                 // Cells are square: as many pixels to a side in either direction.
@@ -149,7 +151,10 @@ impl Telemetry {
         let job = self.0.clone();
         move |consulted| {
             let newest = consulted.window.newest();
-            let (Some(job), Some(flow)) = (&job, newest.flow.get()) else { return };
+            let seat = &consulted.window.seat;
+            let (Some(job), Some(flow), false) = (&job, newest.flow.get(), seat.candidate) else {
+                return;
+            };
             let frame = &newest.coded.frame;
             let extent = frame.extent;
             let make = |_| {

@@ -62,6 +62,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
         products: vec![product("mean", 1.0), product("persistence", -1.0)],
         serving: None,
         model: "abc".into(),
+        candidate: false,
         revision: 0,
         missing: 0.25,
         offset: at,

@@ -134,6 +134,7 @@ fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
         ],
         serving: None,
         model: Arc::from("abc"),
+        candidate: false,
         revision: 2,
         missing: 0.25,
         offset: 9,
