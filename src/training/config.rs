@@ -108,6 +108,10 @@ impl Default for LossConfig {
 pub struct TrainConfig {
     /// The archives.
     pub data: Vec<ZarrSource>,
+    /// How often each of `data` is drawn, relative to the others; empty draws every window as
+    /// often as any other.
+    #[serde(default)]
+    pub mix: Vec<f64>,
     /// The directory for checkpoints, state and metrics.
     pub out: PathBuf,
     /// The network.
@@ -222,6 +226,12 @@ impl TrainConfig {
         }
         for (i, store) in self.data.iter().enumerate() {
             store.validate().map_err(|error| Error::new(format!("data[{i}]"), error))?;
+        }
+        let drawn = self.mix.iter().all(|x| x.is_finite() && *x >= 0.0);
+        if !self.mix.is_empty()
+            && (self.mix.len() != self.data.len() || !drawn || self.mix.iter().sum::<f64>() <= 0.0)
+        {
+            return fail("mix", "has one number from 0 on for each of `data`, not all of them 0");
         }
         let Split { train, validation, .. } = self.split;
         let share = |x: f64| (0.0..=1.0).contains(&x);
