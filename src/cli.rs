@@ -241,7 +241,7 @@ fn swapping(SwapFlags { job, checkpoint, shadow_for, back }: SwapFlags) -> Resul
     let job: Job = load(&job)?;
     let control = job.model.control.as_deref();
     let control = control.context("model.control: the job names no folder for requests")?;
-    let folder = swap::Folder::open(control)?;
+    let folder = swap::Folder::new(control, &job.name);
     let (checkpoint, shadow_for) = if back {
         let state = folder.state()?;
         let before = state.before.last().context("no model has served before this one")?;

@@ -100,11 +100,17 @@ impl ForecastStore {
         let held = arrays["time"]["shape"][0].as_u64().unwrap_or(0);
         self.layout.unit = Unit::of(arrays["time"]["attributes"]["units"].as_str());
         for field in self.layout.fields(held) {
-            let older = match field.name.as_str() {
-                "model" => told.is_none(),
-                _ => arrays[&field.name]["attributes"]["coordinates"] == json!("missing revision"),
-            };
-            if !older && field.metadata() != arrays[&field.name] {
+            let mut found = arrays[&field.name].clone();
+            if told.is_none() && field.name == "model" {
+                continue;
+            }
+            let named = found.pointer_mut("/attributes/coordinates");
+            let older =
+                named.filter(|named| told.is_none() && **named == json!("missing revision"));
+            if let Some((named, now)) = older.zip(field.attributes.get("coordinates")) {
+                named.clone_from(now);
+            }
+            if field.metadata() != found {
                 let why = "holds forecasts of another grid, horizon or cadence, or other products";
                 return Err(other(format!("{why}: array {} differs", field.name)));
             }
@@ -279,7 +285,8 @@ impl ForecastStore {
         let mut attributes = Map::new();
         attributes.insert("Conventions".into(), json!("CF-1.11"));
         attributes.insert("source".into(), json!("PhysicNet"));
-        attributes.insert("model".into(), json!(self.layout.models.last()));
+        let newest = self.models.last().and_then(|&model| self.layout.models.get(model as usize));
+        attributes.insert("model".into(), json!(newest));
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
         attributes

@@ -29,7 +29,7 @@ impl DriftSection {
     }
 
     /// What drift is for a model with this `usage` of its codes.
-    pub(super) fn config(&self, usage: Option<&Usage>) -> Result<DriftConfig> {
+    pub(crate) fn config(&self, usage: Option<&Usage>) -> Result<DriftConfig> {
         ensure!(
             usage.is_some() || self.alarm.is_none(),
             "drift.alarm: the model does not say which codes are usual; `physicnet calibrate` \

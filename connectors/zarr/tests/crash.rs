@@ -166,6 +166,46 @@ fn a_revision_takes_the_place_of_the_one_before_it() {
 }
 
 #[test]
+fn a_store_says_who_made_its_forecasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let config = ZarrSink::new(path.to_str().unwrap());
+    let write = |grid: &Grid, at: u64, model: &str| {
+        let forecast = Forecast { model: model.into(), ..forecast("a", grid, at) };
+        let mut writer = Writer::new(&config, &catalogue(&["a"], grid)).unwrap();
+        writer.write(vec![forecast])
+    };
+    let told = || {
+        let root = read_root(&path).unwrap().unwrap();
+        let arrays = &root["consolidated_metadata"]["metadata"];
+        let flags = arrays["model"]["attributes"]["flag_meanings"].as_str().unwrap().to_owned();
+        let store = crate::zarr::store::Store::open(&path).unwrap();
+        let chunk = store.array("model").unwrap().unwrap().chunk(&[0]).unwrap().unwrap();
+        let models = chunk.as_chunks::<4>().0.iter().map(|bytes| i32::from_ne_bytes(*bytes));
+        let newest = root["attributes"]["model"].as_str().unwrap().to_owned();
+        (flags, models.collect::<Vec<_>>(), newest)
+    };
+    let grid = small();
+    write(&grid, 0, "one").unwrap();
+    // As a store was before there was this coordinate.
+    let mut root = read_root(&path).unwrap().unwrap();
+    let arrays = root["consolidated_metadata"]["metadata"].as_object_mut().unwrap();
+    arrays.remove("model");
+    arrays["rain"]["attributes"]["coordinates"] = "missing revision".into();
+    fs::write(path.join("zarr.json"), root.to_string()).unwrap();
+    fs::remove_dir_all(path.join("model")).unwrap();
+
+    let mut other = grid.clone();
+    other.variables[0].units = "m s-1".into();
+    let error = write(&other, 1, "one").unwrap_err().to_string();
+    assert!(error.contains("array rain differs"), "{error}");
+    write(&grid, 1, "two").unwrap();
+    assert_eq!(told(), ("one two".into(), vec![0, 1, 0, 0], "two".into()));
+    write(&grid, 2, "one").unwrap();
+    assert_eq!(told(), ("one two".into(), vec![0, 1, 0, 0], "one".into()));
+}
+
+#[test]
 fn progress_is_where_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let grid = grid(2, 3);
