@@ -37,7 +37,7 @@ impl SinkConfig {
             Self::Kafka(config) => {
                 let topics = sources.iter().filter_map(|source| match source {
                     Source::Kafka(topics) => Some(Arc::clone(topics)),
-                    Source::Zarr(_) | Source::Synthetic(_) => None,
+                    Source::Zarr(_) | Source::Synthetic(_) | Source::Own(_) => None,
                 });
                 Ledger::new(config, job, topics.collect())
                     .map(|ledger| Opened::Ledger(Box::new(ledger)))

@@ -13,7 +13,7 @@ use timely::dataflow::operators::{Capture, Input, Probe};
 use crate::admission::{AdmissionConfig, Admit, Memory};
 use crate::cropping::{Crop, Transform, View};
 use crate::encoding::Encode;
-use crate::experts::{Consult, Known, between};
+use crate::experts::{Bank, Consult, Known, between};
 use crate::fusion::{Fuse, FuseConfig};
 use crate::layers::Boundary;
 use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
@@ -121,7 +121,7 @@ fn stream(
                 .encode(batch, &failure)
                 .quantize(batch, &failure)
                 .windows(false, &failure)
-                .consult(batch, &failure)
+                .consult(&Bank::default(), batch, &failure)
                 .fuse(&config, batch, &failure)
                 .probe();
             let wrapped = timely::dataflow::operators::vec::Map::map(forecasts, |forecast| {

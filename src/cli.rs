@@ -166,13 +166,7 @@ fn evaluation(flags: Evaluate) -> Result<()> {
     if let Some(path) = &flags.checkpoint {
         job.model = ModelSection { checkpoint: Some(path.clone()), ..ModelSection::default() };
     } else if flags.job.is_none() {
-        let mut model = ModelConfig {
-            learned_flow: false,
-            gate: false,
-            residual: false,
-            quantization: physicnet_operators::model::Quantization::None,
-            ..ModelConfig::default()
-        };
+        let mut model = ModelConfig::classical(Vec::new());
         model.horizon = flags.horizon.unwrap_or(model.horizon);
         job.model = ModelSection { untrained: Some(model), ..ModelSection::default() };
     }

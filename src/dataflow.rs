@@ -85,8 +85,8 @@ pub fn forecast<'scope>(
     let drift = coded.clone().drift(parts.drift, failure);
     let drift = drift.inspect(parts.health.drift()).inspect(watch.drift());
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some(), failure));
-    let consulted =
-        room(scope, "experts", windows, |s| s.consult(batch, failure)).inspect(watch.consulted());
+    let consulted = room(scope, "experts", windows, |s| s.consult(&parts.bank, batch, failure));
+    let consulted = consulted.inspect(watch.consulted());
     let mut forecasts = room(scope, "fusion", consulted, |s| s.fuse(&parts.fuse, batch, failure));
     let mut tried = None;
     if let Some(swap) = swap {

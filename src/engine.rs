@@ -12,6 +12,7 @@ use candle_core::Device;
 use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
+use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::{LearnConfig, Learnt};
 use physicnet_operators::model::{Checkpoint, ModelConfig};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub checkpoint: Checkpoint,
     /// Where it computes.
     pub device: Device,
+    /// Experts of the program's own, forecasting beside those of the house.
+    pub bank: Bank,
     /// What goes out with a forecast.
     pub fuse: FuseConfig,
     /// The largest batch of a stage.

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod drift;
+mod extending;
 mod faults;
 mod following;
 mod house;

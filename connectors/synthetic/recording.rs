@@ -100,16 +100,9 @@ impl Recording {
         };
         let (offset, sensor) = (self.next, &self.sensor);
         self.next += 1;
-        Ok(Some(Frame {
-            sensor: sensor.id.clone(),
-            valid_time: sensor.cadence.after(self.start, offset as i64),
-            offset,
-            shape: sensor.grid.shape(),
-            data,
-            replay: false,
-            scored: false,
-            record: None,
-        }))
+        let valid_time = sensor.cadence.after(self.start, offset as i64);
+        let shape = sensor.grid.shape();
+        Ok(Some(Frame::new(sensor.id.clone(), valid_time, offset, shape, data)))
     }
 }
 

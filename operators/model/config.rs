@@ -164,6 +164,19 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// A model without weights, for these variables: its forecast is the chosen expert's, and
+    /// nothing is encoded for it.
+    pub fn classical(variables: Vec<VariableConfig>) -> Self {
+        Self {
+            variables,
+            learned_flow: false,
+            gate: false,
+            residual: false,
+            quantization: Quantization::None,
+            ..Self::default()
+        }
+    }
+
     /// Pixels of the frame per latent cell.
     pub fn stride(&self) -> usize {
         4 * self.global_scale.max(1)

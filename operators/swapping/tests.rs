@@ -12,7 +12,7 @@ use super::*;
 use crate::admission::{AdmissionConfig, Admit, Gap, Memory};
 use crate::cropping::{Crop, Transform};
 use crate::encoding::Encode;
-use crate::experts::Consult;
+use crate::experts::{Bank, Consult};
 use crate::fusion::{Fuse, FuseConfig};
 use crate::model::{Checkpoint, ModelConfig};
 use crate::quantization::Quantize;
@@ -132,7 +132,7 @@ fn stream_of(
                 .encode(batch, &failure)
                 .quantize(batch, &failure)
                 .windows(false, &failure)
-                .consult(batch, &failure)
+                .consult(&Bank::default(), batch, &failure)
                 .fuse(&config, batch, &failure);
             let served = forecasts.clone().filter(|forecast| !forecast.candidate);
             let candidates = forecasts.clone().filter(|forecast| forecast.candidate);

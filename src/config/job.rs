@@ -8,6 +8,7 @@ use candle_core::Device;
 use physicnet_connectors::rejects::RejectsConfig;
 use physicnet_connectors::{Opened, RejectsSink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
+use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
@@ -332,6 +333,7 @@ impl Job {
             health: Health::default(),
             sources,
             admission: self.admission.clone(),
+            bank: Bank::default(),
             fuse: FuseConfig { products },
             checkpoint,
             device: Device::Cpu,
