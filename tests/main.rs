@@ -10,6 +10,7 @@ mod kafka_tools;
 mod learning;
 mod outside;
 mod revisions;
+mod simulators;
 mod streaming;
 mod swapping;
 mod twin;
