@@ -12,7 +12,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::synthetic::{Field, NavierStokes, Rain, Recording, SyntheticSource};
+use crate::synthetic::{Faults, Field, NavierStokes, Rain, Recording, SyntheticSource};
 use crate::zarr::{ArchiveWriter, ZarrSource};
 use crate::{Feed, Next, Reader, Source, SourceConfig};
 
@@ -167,6 +167,30 @@ fn simulated_sensors_conform() {
     let field = Field::NavierStokes(NavierStokes { size: 8, ..NavierStokes::default() });
     let flow = SyntheticSource { sensors: 2, frames: Some(10), ..SyntheticSource::new(field) };
     conforms(&SourceConfig::Synthetic(flow));
+}
+
+#[test]
+fn what_comes_in_no_order_comes_the_same_on_any_number_of_workers() {
+    let faults = Faults { late: 0.2, duplicate: 0.2, corrected: 0.2, ..Faults::default() };
+    let config = SyntheticSource { faults, ..rain(Some(30)) };
+    let source = SourceConfig::Synthetic(config.clone()).open("suite").unwrap();
+    // Missing pixels are no numbers and equal nothing: by bits.
+    let told = |seen: Seen| -> Vec<_> {
+        let bits = |frame: Frame| {
+            let data = frame.data.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            (frame.sensor, frame.valid_time, frame.offset, data)
+        };
+        seen.into_values().flatten().map(bits).collect()
+    };
+    let all = told(run(&source, &PLAIN));
+    // Sensors end apart, for what comes again differs from one to another.
+    let last = |sensor| all.iter().filter(|(id, ..)| *id == sensor).count();
+    let counts: Vec<usize> =
+        config.sensors().unwrap().iter().map(|sensor| last(sensor.id.clone())).collect();
+    assert!(counts.iter().all(|count| *count >= 30) && counts.iter().any(|c| *c != counts[0]));
+    for workers in [2, 4] {
+        assert!(told(run(&source, &Run { workers, ..PLAIN })) == all, "{workers} workers");
+    }
 }
 
 #[test]

@@ -309,6 +309,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn simulate_lists_every_kind_and_its_example() {
+        let command = Cli::command();
+        let simulate = command.find_subcommand("simulate").unwrap();
+        let help = simulate.get_after_help().unwrap().to_string();
+        for field in physicnet_connectors::synthetic::Field::all() {
+            let line = help.lines().find(|line| line.trim().starts_with(field.kind())).unwrap();
+            let folder = line.split(['(', ')']).nth(1).unwrap();
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let example: SyntheticSource = load(&root.join(folder).join("simulate.yaml")).unwrap();
+            assert_eq!(example.field.kind(), field.kind());
+            example.validate().unwrap();
+        }
+    }
+
+    #[test]
     fn every_command_explains_itself() {
         Cli::command().debug_assert();
         for command in Cli::command().get_subcommands() {

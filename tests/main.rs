@@ -11,6 +11,7 @@ mod kafka_tools;
 mod learning;
 mod outside;
 mod revisions;
+mod simulators;
 mod streaming;
 mod swapping;
 mod twin;

@@ -59,7 +59,15 @@ pub(super) enum Command {
     Evaluate(Evaluate),
     /// Write simulated sensors into a Zarr store
     #[command(
-        after_help = "Example:\n  physicnet simulate configs/flow/simulate.yaml data/flow.zarr"
+        after_help = "Examples:\n  physicnet simulate configs/flow/simulate.yaml data/flow.zarr\n  \
+        physicnet simulate configs/fire/simulate.yaml data/fire.zarr\n\nKinds of `field`:\n  \
+        navier_stokes    turbulence on a torus (configs/flow)\n  \
+        rain             rain as a radar sees it (configs/rain)\n  \
+        fitzhugh_nagumo  reaction-diffusion, PDEBench's (configs/fitzhugh_nagumo)\n  \
+        shallow_water    a radial dam break, PDEBench's (configs/shallow_water)\n  \
+        gray_scott       spots, worms, mazes and gliders (configs/gray_scott)\n  \
+        fire             a fire front in wind and fuel (configs/fire)\n\n\
+        docs/simulators.md has their equations, schemes and keys."
     )]
     Simulate(Simulate),
     /// Send a Zarr store or simulated sensors to a Kafka topic
