@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Result};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -256,6 +256,20 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// The bytes of the largest message that `topic` takes and our client sends, where the brokers
+    /// say.
+    pub(super) fn largest_message(&self, topic: &str) -> Option<usize> {
+        let client = self.client(&[]).ok()?;
+        let admin: AdminClient<DefaultClientContext> = client.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let told = futures_executor::block_on(admin.describe_configs(&asked, &options)).ok()?;
+        let told = told.into_iter().next()?.ok()?;
+        let most = |value: &str| value.parse::<usize>().ok();
+        let topic = told.get("max.message.bytes")?.value.as_deref().and_then(most)?;
+        Some(client.get("message.max.bytes").and_then(most).map_or(topic, |own| own.min(topic)))
     }
 
     /// `error` with the brokers' names.
