@@ -157,7 +157,7 @@ function showSensors() {
       sensor.missing && `${sensor.missing} missing`,
       sensor.revisions && `${sensor.revisions} revised`,
       sensor.drift !== null && `drift ${sensor.drift.toFixed(2)}`,
-      sensor.drift === null && sensor.drift_window && state.job.codes > 0 &&
+      sensor.drift === null && sensor.drift_window?.frames < sensor.drift_window?.of &&
         `drift warming, ${sensor.drift_window.frames} of ${sensor.drift_window.of} frames`,
       sensor.serving && sensor.serving !== "physicnet" && `serves ${sensor.serving}`,
     ].filter(Boolean);
