@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse};
 use crate::evaluate::{Period, evaluate, table};
 use crate::training::{Told, TrainConfig, calibrate, train};
-use crate::{demo, engine, inspect, publish, simulate, swap, tail, top};
+use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, SwapFlags, Tail};
 
 /// Runs the command line of this process.
@@ -88,6 +88,10 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     if !hosts.is_empty() {
         job.hosts = hosts;
     }
+    job.check()?;
+    // Before it is read, and until the end.
+    let scores = job.scoring.as_ref().and_then(|scoring| scoring.store.as_ref());
+    let _alone = scores.filter(|_| job.process == 0).map(|path| scores::lock(path)).transpose()?;
     let mut parts = job.open()?;
     let _served = job.serve(&mut parts)?;
     let (counts, health) = (parts.counts.clone(), parts.health.clone());

@@ -101,7 +101,7 @@ pub fn forecast<'scope>(
         Some(learn) => {
             let observed = observed.clone();
             let Learning { forecasts, learnt } = forecasts.learn(observed, learn, &start.learnt);
-            let learnt = learnt.inspect(parts.health.serving(watch.events()));
+            let learnt = learnt.inspect(parts.health.serving(&start.learnt, watch.events()));
             (forecasts.inspect(parts.health.served()), Some(learnt))
         }
         None => (forecasts, None),

@@ -15,6 +15,7 @@ mod conv;
 mod correlate;
 mod kernel;
 mod linear;
+pub(crate) mod moments;
 pub(crate) mod simd;
 mod warp;
 
