@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use physicnet_stream::{Cadence, Error, Grid, Result, Sensor, Time, parse_duration, with_unit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{NavierStokes, Rain};
 use crate::zarr::parse_time;
 
 /// What is simulated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Field {
     /// The vorticity of a forced two-dimensional flow on a torus: channel `vorticity`.
@@ -44,7 +45,7 @@ impl Field {
 /// seed: 7
 /// rate: 2
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticSource {
     /// What is simulated, and how.
