@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use physicnet_stream::{Frame, Pace, Result, Resume, Sensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::{Scope, StreamVec};
@@ -13,7 +14,7 @@ use crate::synthetic::{self, SyntheticSource};
 use crate::zarr::{self, Archive, ZarrSource};
 
 /// A source as a job file says it: `type` and the settings of that type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
     /// A Zarr store.

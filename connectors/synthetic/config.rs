@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use physicnet_stream::{Cadence, Error, Result, Sensor, Time, parse_duration, with_unit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Faults, Field};
@@ -16,7 +17,7 @@ use crate::zarr::parse_time;
 /// seed: 7
 /// rate: 2
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticSource {
     /// What is simulated, and how.

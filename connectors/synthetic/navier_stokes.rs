@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 
 use physicnet_stream::{Axis, Error, Grid, Result, Variable};
 use rustfft::num_complex::Complex64;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{Physics, Simulation};
@@ -21,7 +22,7 @@ const LONGEST: f64 = 1.0 / 32.0;
 /// The benchmark of neural operators (Li et al. 2021, arXiv:2010.08895). Starts from a Gaussian
 /// random field with the covariance τ^(2α−2) (−∆ + τ²)^−α, α = 2.5, τ = 7. Vorticity has no unit
 /// here: lengths are in sides of the torus, times in the units of `interval`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NavierStokes {
     /// Pixels along a side, 8 to 1024.

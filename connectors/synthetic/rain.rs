@@ -3,6 +3,7 @@
 use std::f64::consts::FRAC_PI_2;
 
 use physicnet_stream::{Axis, Grid, Result, Variable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::climate::{Affine, Climate, Weather};
@@ -22,7 +23,7 @@ const REACH: f64 = 3.0;
 /// with its own growth and decay. Everything drifts with a flow that translates, rotates, shears
 /// and diverges. Wind, amplitude and number of cells change to a new regime every 240 frames.
 /// Lengths are in pixels and times in frames.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rain {
     /// Rows, 8 to 4096.

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, bail, ensure};
 use physicnet_operators::quantization::{DriftConfig, Usage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When a sensor's codes are alarming. Absent keys are as the checkpoint says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DriftSection {
     /// The distance from the training data above which there is an alarm, up to 1.

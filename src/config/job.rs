@@ -15,6 +15,7 @@ use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig}
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_operators::swapping::Trial;
 use physicnet_stream::Sensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{catalogue, fits, goes_on, kinds, products, progress, resume};
@@ -36,7 +37,7 @@ use crate::telemetry::{About, Telemetry};
 ///   - {type: zarr, path: "forecasts/{sensor}.zarr"}
 /// workers: 2
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// Its name in logs, and in Kafka: its consumer group, transactional id and topics bear it.
@@ -86,7 +87,7 @@ pub struct Job {
 }
 
 /// The network of a job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
     /// The file that `physicnet train` left.

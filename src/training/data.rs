@@ -90,8 +90,12 @@ impl Data {
         data.list(config, model);
         let (history, horizon) = (model.history, model.horizon);
         if data.training.is_empty() {
+            let place = data.archives[0].config().path.display();
+            let seconds = data.archives[0].sensors()[0].cadence.nanoseconds() as f64 / 1e9;
             bail!(
-                "data: no window of {history} + {horizon} consecutive frames in the training part"
+                "data: no window of {history} + {horizon} frames, each a cadence after the last, in \
+                 the training part: `physicnet inspect {place}` lists its gaps at the cadence of \
+                 {seconds} s; say another `cadence`, or a smaller `history` and `horizon`"
             );
         }
         for (archive, share) in config.mix.iter().enumerate() {
