@@ -140,7 +140,7 @@ fn fitzhugh_nagumo_is_what_scipy_says_of_pdebench() {
     let [same, noise] = &told[..] else { panic!("{out}") };
     let of = |told: &Value, key: &str| told[key].as_f64().unwrap();
     // scipy's own tolerance is a thousandth of each value and step.
-    assert!(of(same, "largest") < 5e-3 && of(same, "last") < 5e-3, "{out}");
+    assert!(of(same, "largest") < 2e-3 && of(same, "last") < 2e-4, "{out}");
     assert!(of(noise, "mean") < 0.02 && of(noise, "spread") < 0.06, "{out}");
     assert!(of(noise, "spectrum") < 0.5, "{out}");
 }

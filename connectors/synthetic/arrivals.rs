@@ -61,11 +61,8 @@ impl Arrivals {
 
     /// Whether `frame` comes, or comes again, after newer ones, and not before this slot.
     pub(super) fn awaits(&self, frame: u64) -> bool {
-        let again = match self.faults.course(self.key, frame, self.frames) {
-            Course::Prompt => return false,
-            Course::Late(delay) | Course::Again(delay) | Course::Corrected(delay) => frame + delay,
-        };
-        again >= self.slot
+        let course = self.faults.course(self.key, frame, self.frames);
+        course.behind().is_some_and(|delay| frame + delay >= self.slot)
     }
 
     /// Opens slots until something comes, or to the end.
@@ -94,12 +91,7 @@ impl Arrivals {
         };
         let prompt = prompt.map(|whole| Arrival { frame: slot, whole });
         let behind = slot.saturating_sub(self.faults.delay)..slot;
-        let behind = behind.filter(|frame| match course(*frame) {
-            Course::Prompt => false,
-            Course::Late(delay) | Course::Again(delay) | Course::Corrected(delay) => {
-                frame + delay == slot
-            }
-        });
+        let behind = behind.filter(|frame| course(*frame).behind() == Some(slot - frame));
         prompt.into_iter().chain(behind.map(|frame| Arrival { frame, whole: true })).collect()
     }
 }

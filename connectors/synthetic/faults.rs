@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use physicnet_stream::{Error, Grid, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::random::Random;
@@ -11,7 +12,7 @@ use super::random::Random;
 ///
 /// What befalls a frame depends on the seed, the sensor and the frame alone: a fault is the same in
 /// a replay, and stays where it is when another one is added.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
     /// The standard deviation of normal noise in every pixel, by variable, in its units. What
@@ -51,6 +52,16 @@ pub(super) enum Course {
     Again(u64),
     /// A part of it when it should, and the whole after this many newer frames.
     Corrected(u64),
+}
+
+impl Course {
+    /// Behind how many newer frames something comes, if it does.
+    pub(super) fn behind(self) -> Option<u64> {
+        match self {
+            Self::Prompt => None,
+            Self::Late(delay) | Self::Again(delay) | Self::Corrected(delay) => Some(delay),
+        }
+    }
 }
 
 /// Draws that must have nothing to do with one another.
@@ -110,10 +121,8 @@ impl Faults {
     /// those between.
     pub(super) fn course(&self, key: [u64; 2], frame: u64, frames: Option<u64>) -> Course {
         let course = self.drawn(key, frame);
-        let behind = match course {
-            Course::Prompt => return Course::Prompt,
-            Course::Late(delay) | Course::Again(delay) | Course::Corrected(delay) => frame + delay,
-        };
+        let Some(delay) = course.behind() else { return Course::Prompt };
+        let behind = frame + delay;
         let over = frames.is_some_and(|frames| behind >= frames);
         let late = |course| matches!(course, Course::Late(_));
         let lost = late(course) && late(self.drawn(key, behind));

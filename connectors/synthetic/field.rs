@@ -1,12 +1,13 @@
 //! Every kind of simulation, behind one door.
 
 use physicnet_stream::{Axis, Error, Grid, Result, Variable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Fire, FitzHughNagumo, GrayScott, NavierStokes, Rain, ShallowWater};
 
 /// What is simulated. `docs/simulators.md` has the equations, the schemes and every key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Field {
     /// The vorticity of a forced two-dimensional flow on a torus: channel `vorticity`.

@@ -1,6 +1,7 @@
 //! A fire that runs through fuel in the wind.
 
 use physicnet_stream::{Error, Grid, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{Physics, Simulation, one, square, within};
@@ -20,7 +21,7 @@ const SPARK: f64 = 4.0;
 /// 2008, doi:10.1016/j.matcom.2008.03.015) with the ignition temperature that is usual in it and,
 /// above that, fuel that burns at a constant rate: then the speed of a straight front has a closed
 /// form, √(D/τ (Q F/(Ti − Ta) − 1)) without wind and cooling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fire {
     /// Cells along a side, 8 to 1024.

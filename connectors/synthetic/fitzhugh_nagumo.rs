@@ -1,6 +1,7 @@
 //! FitzHugh and Nagumo's activator and inhibitor in a closed dish, from noise to Turing's patterns.
 
 use physicnet_stream::{Grid, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{Physics, Simulation, one, square};
@@ -15,7 +16,7 @@ const SIDE: f64 = 2.0;
 ///
 /// The two-dimensional diffusion-reaction of PDEBench (Takamoto et al. 2022, arXiv:2210.07182,
 /// after Klaasen and Troy 1984), whose parameters are the defaults: 101 frames are its t = 0 to 5.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FitzHughNagumo {
     /// Cells along a side, 8 to 1024.

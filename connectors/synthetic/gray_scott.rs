@@ -1,6 +1,7 @@
 //! Gray and Scott's fed and killed reaction on a torus: spots, worms, mazes and gliders.
 
 use physicnet_stream::{Grid, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{Physics, Simulation, one, square};
@@ -16,7 +17,7 @@ const SIDE: f64 = 2.0;
 /// The equations are Pearson's (1993, Science 261:189), domain, diffusion and the interval those
 /// of The Well (Ohana et al. 2024, arXiv:2412.00568). Feed and kill rate choose the pattern; the
 /// defaults are gliders, which never come to rest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrayScott {
     /// Cells along a side, 8 to 1024.

@@ -1,6 +1,7 @@
 //! Shallow water after a round dam broke: a bore runs out, a hollow follows it.
 
 use physicnet_stream::{Error, Grid, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{Physics, Simulation, largest, one, square, within};
@@ -18,7 +19,7 @@ const COURANT: f64 = 0.5;
 ///
 /// The radial dam break of PDEBench (Takamoto et al. 2022, arXiv:2210.07182), whose parameters are
 /// the defaults: 101 frames are its t = 0 to 1. Like its data, frames hold the depth h alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShallowWater {
     /// Cells along a side, 8 to 1024.

@@ -46,7 +46,8 @@ fn waves_diffuse_as_they_must() {
     let dish = |x: f64, y: f64| [(PI * x).cos() * (2.0 * PI * y).cos(), 0.0];
     let torus = |x: f64, y: f64| [(TAU * x).sin() * (TAU * y).cos(), 0.0];
     // π² (1 + 4) in the dish, 4π² (1 + 1) on the torus.
-    let cases: [(Edge, &dyn Fn(f64, f64) -> [f64; 2], f64, [f64; 2]); 2] =
+    type Wave<'a> = &'a dyn Fn(f64, f64) -> [f64; 2];
+    let cases: [(Edge, Wave<'_>, f64, [f64; 2]); 2] =
         [(Edge::Closed, &dish, 5.0, [3.6, 4.2]), (Edge::Periodic, &torus, 8.0, [13.0, 17.0])];
     for (edge, wave, decay, [least, most]) in cases {
         let error = |n: usize| {
