@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_operators::model::Checkpoint;
 use physicnet_operators::quantization::Usage;
-use physicnet_operators::scoring::Metrics;
 use physicnet_stream::{Frame, format_time};
 
 use crate::render::{Panel, Row, Shade, draw};
@@ -125,11 +124,7 @@ fn thumbnails(archive: &Archive, path: &Path) -> Result<()> {
     let variable = sensor.grid.variables.first().context("the store has no variables")?;
     let field = |frame: &'_ Frame| frame.data[..height * width].to_vec();
     let fields: Vec<Vec<f32>> = frames.iter().map(field).collect();
-    let shade = if Metrics::is_rain(&variable.units) {
-        Shade::Rain
-    } else {
-        Shade::covering(fields.iter().map(Vec::as_slice))
-    };
+    let shade = Shade::suiting(&variable.units, fields.iter().map(Vec::as_slice));
     let panels = (frames.iter().zip(&fields)).map(|(frame, field)| {
         let label = format_time(frame.valid_time).get(5..16).unwrap_or_default().to_owned();
         Some(Panel { label, field, width })
