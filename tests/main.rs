@@ -9,6 +9,7 @@ mod kafka;
 mod kafka_tools;
 mod learning;
 mod outside;
+mod report;
 mod revisions;
 mod streaming;
 mod swapping;
