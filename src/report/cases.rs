@@ -67,8 +67,8 @@ fn one(title: &str, case: &Case, variable: &VariableReport, about: &About) -> Re
     };
     let past = fields.past.iter().map(|(back, plane)| {
         let when = match back {
-            0 => "seen, now".to_owned(),
-            back => format!("seen, −{} {unit_of_lead}", short(*back as f64 * each)),
+            0 => "past, now".to_owned(),
+            back => format!("past, −{} {unit_of_lead}", short(*back as f64 * each)),
         };
         image(&when, plane, shade)
     });
@@ -76,7 +76,7 @@ fn one(title: &str, case: &Case, variable: &VariableReport, about: &About) -> Re
     let came = fields
         .leads
         .iter()
-        .map(|(at, came, _)| image(&format!("came, {}", lead(about, *at)), came, shade));
+        .map(|(at, came, _)| image(&format!("truth, {}", lead(about, *at)), came, shade));
     grid += &filled(came.collect::<Result<_>>()?, false);
     let mut below = String::new();
     if let (Some((shape, dx, dy)), Some((_, now))) = (&fields.motion, fields.past.last()) {
