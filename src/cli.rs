@@ -21,7 +21,8 @@ use physicnet_stream::Stop;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Job, ModelSection, load, parse, schema};
-use crate::evaluate::{Period, evaluate, table};
+use crate::evaluate::{Evaluation, Period, Wanted, evaluate, table};
+use crate::report::{self, document};
 use crate::training::{Told, TrainConfig, calibrate, suits, train};
 use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Kind, Publish, Run, Simulate, SwapFlags, Tail};
@@ -220,7 +221,8 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         flags.forecasts.map(|path| SinkConfig::Zarr(ZarrSink::new(path))).into_iter().collect();
     let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
     let period = Period { from: time(&flags.from)?, to: time(&flags.to)?, stride: flags.stride };
-    let report = evaluate(&job, &period, &interruptible()?)?;
+    let wanted = Wanted { against: flags.against, study: flags.report.is_some() };
+    let Evaluation { report, study } = evaluate(&job, &period, &wanted, &interruptible()?)?;
     if report.sensors.is_empty() {
         bail!(
             "nothing was verified: the period holds no observation after a full window; \
@@ -228,8 +230,15 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         );
     }
     if let Some(path) = &flags.json {
-        let text = serde_json::to_string_pretty(&report.json())?;
+        let all = match &study {
+            Some((about, findings)) => document(&report, about, findings),
+            None => report.json(),
+        };
+        let text = serde_json::to_string_pretty(&all)?;
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let (Some(path), Some((about, findings))) = (&flags.report, &study) {
+        report::write(path, &report, about, findings)?;
     }
     say(&table(&report))
 }

@@ -22,7 +22,7 @@ use physicnet_operators::fusion::Fuse;
 use physicnet_operators::learning::{Learn, Learning};
 use physicnet_operators::model::PhysicNet;
 use physicnet_operators::quantization::{Quantize, Watch};
-use physicnet_operators::scoring::{Score, total_into};
+use physicnet_operators::scoring::{Score, Settle, total_into};
 use physicnet_operators::swapping::Appoint;
 use physicnet_operators::windowing::Windowed;
 use physicnet_stream::{Frame, Pace, Reason, Reject};
@@ -46,7 +46,7 @@ pub fn forecast<'scope>(
 ) {
     let resume = &start.resume;
     let (history, batch, failure) = (net.config.history, parts.batch, &pace.failure);
-    let (counts, watch) = (parts.counts.clone(), &parts.telemetry);
+    let (counts, watch, study) = (parts.counts.clone(), &parts.telemetry, &parts.study);
 
     let sources = parts.sources.iter().map(|source| source.open(scope, resume, pace.clone()));
     let frames = scope.concatenate(sources.collect::<Vec<_>>());
@@ -80,13 +80,15 @@ pub fn forecast<'scope>(
     let (catalogue, swaps) = (&parts.catalogue, swap.is_some());
     let views = room(scope, "cropping", appointed, |s| s.crop(catalogue, swaps, failure));
     let encoded = room(scope, "encoding", views, |s| s.encode(batch, failure));
-    let coded =
-        room(scope, "quantization", encoded, |s| s.quantize(batch, failure)).inspect(watch.coded());
+    let coded = room(scope, "quantization", encoded, |s| s.quantize(batch, failure))
+        .inspect(watch.coded())
+        .inspect(study.coded());
     let drift = coded.clone().drift(parts.drift, failure);
     let drift = drift.inspect(parts.health.drift()).inspect(watch.drift());
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some(), failure));
-    let consulted = room(scope, "experts", windows, |s| s.consult(&parts.bank, batch, failure));
-    let consulted = consulted.inspect(watch.consulted());
+    let consulted = room(scope, "experts", windows, |s| s.consult(&parts.bank, batch, failure))
+        .inspect(watch.consulted())
+        .inspect(study.consulted());
     let mut forecasts = room(scope, "fusion", consulted, |s| s.fuse(&parts.fuse, batch, failure));
     let mut tried = None;
     if let Some(swap) = swap {
@@ -121,6 +123,11 @@ pub fn forecast<'scope>(
     let (sunk, mut kept) = (ProbeHandle::new(), None);
     if let Some(scoring) = &parts.scoring {
         let observed = observed.flat_map(observation).concat(late.flat_map(belated));
+        let made = parts.rivals.beside(made, failure);
+        if let Some(past) = study.past() {
+            let look = study.settled();
+            durable.push(made.clone().settle(observed.clone(), past, scoring, look));
+        }
         let verified = made.verify(observed, scoring);
         match &parts.scores {
             Some(file) => {

@@ -29,8 +29,10 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
+use crate::evaluate::Rivals;
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::study::Study;
 use crate::swap::Swap;
 use crate::telemetry::Telemetry;
 use crate::{dataflow, peers};
@@ -90,6 +92,10 @@ pub struct Parts {
     pub health: Health,
     /// Who watches, if anyone does.
     pub telemetry: Telemetry,
+    /// Forecasts of others that are scored beside the job's own.
+    pub rivals: Rivals,
+    /// What is learnt of forecasts beside their scores.
+    pub study: Study,
     /// What may take the model's place while the job runs, if it is to be asked for.
     pub swap: Option<Swap>,
 }

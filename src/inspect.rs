@@ -9,7 +9,6 @@ use physicnet_connectors::SinkConfig;
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
-use physicnet_operators::scoring::Metrics;
 use physicnet_stream::{Frame, Sensor, format_time};
 use serde_json::{Value, json};
 
@@ -144,11 +143,7 @@ fn thumbnails(
     let [_, height, width] = sensor.grid.shape();
     let variable = sensor.grid.variables.first().context("the store has no variables")?;
     let fields: Vec<&[f32]> = frames.iter().map(|frame| &frame.data[..height * width]).collect();
-    let shade = if Metrics::is_rain(&variable.units) {
-        Shade::Rain
-    } else {
-        Shade::covering(fields.iter().copied())
-    };
+    let shade = Shade::suiting(&variable.units, fields.iter().copied());
     let label =
         |frame: &Frame| format_time(frame.valid_time).get(5..16).unwrap_or_default().to_owned();
     if let Some([columns, rows]) = show {

@@ -2,7 +2,7 @@
 //!
 //! [`dataflow`] is the picture as code; [`engine`] runs it; everything else makes its parts
 //! ([`config`], [`training`], [`simulate`], [`publish`]), looks at what comes out ([`evaluate`],
-//! [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`scores`], [`health`],
+//! [`study`], [`report`], [`inspect`], [`tail`], [`render`], [`demo`]), or looks on while it runs ([`scores`], [`health`],
 //! [`telemetry`], [`dashboard`], [`top`]).
 
 pub mod cli;
@@ -17,8 +17,10 @@ pub mod inspect;
 mod peers;
 pub mod publish;
 pub mod render;
+pub mod report;
 pub mod scores;
 pub mod simulate;
+pub mod study;
 pub mod swap;
 pub mod tail;
 pub mod telemetry;

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 use physicnet_connectors::kafka::format::{Described, Format, describe, source_name};
 use physicnet_connectors::kafka::{Cluster, Look, Seen, Tail as Topic};
-use physicnet_operators::scoring::Metrics;
 use physicnet_stream::{Stop, Time, format_time};
 
 use crate::render::{Panel, Row, Shade, blocks, draw, resized};
@@ -282,10 +281,7 @@ fn planes(said: &Described, most: usize) -> Option<(Vec<Vec<Plane<'_>>>, usize)>
 }
 
 fn shade<'a>(said: &Described, rows: &[Vec<Plane<'a>>]) -> Shade {
-    if Metrics::is_rain(&said.unit) {
-        return Shade::Rain;
-    }
-    Shade::covering(rows.iter().flatten().map(|plane| plane.field))
+    Shade::suiting(&said.unit, rows.iter().flatten().map(|plane| plane.field))
 }
 
 /// The fields in blocks of colour, under a line of their labels.

@@ -13,6 +13,7 @@ mod kafka;
 mod kafka_tools;
 mod learning;
 mod outside;
+mod report;
 mod revisions;
 mod simulators;
 mod streaming;

@@ -62,7 +62,8 @@ impl Archive {
         Ok(archive)
     }
 
-    fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
+    /// The archive in a store that is open.
+    pub(super) fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
         let path = &config.path.display();
         let time = time_dim(store)?;
         let variables = variables(store, config, &time)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! store ─► layout (which dim is what) ─► Archive (frames at random) ─► source ─► frames
+//! store of forecasts ─► Hindcast (forecasts at random, by reference time)
 //! forecasts ─► sink ─► commit (data, time, arrays' metadata, consolidated root last) ─► durable
 //! ```
 
@@ -14,6 +15,7 @@ mod decode;
 mod encode;
 mod files;
 mod forecasts;
+mod hindcast;
 mod layout;
 mod progress;
 mod sink;
@@ -29,6 +31,7 @@ pub use archive::Archive;
 pub(crate) use config::file_name;
 pub use config::{Absent, ZarrSink, ZarrSource};
 pub(crate) use files::Files;
+pub use hindcast::Hindcast;
 pub use progress::{Progress, progress};
 pub use sink::sink;
 pub use source::source;

@@ -14,7 +14,7 @@ use zarrs::array::{
 use zarrs::filesystem::FilesystemStore;
 
 use super::decode::{Kind, Unpack, numbers};
-use super::time::Encoding;
+use super::time::{Encoding, unit_nanoseconds};
 
 /// What a store holds: its arrays by name. Where metadata is consolidated, that is the truth: in
 /// a store that grows, arrays are resized before their new length is published there.
@@ -272,6 +272,19 @@ impl Stored {
     /// Whether this is a time coordinate by its units or type.
     pub(super) fn is_time(&self) -> bool {
         self.shape.len() == 1 && (self.datetime.is_some() || self.text("units").contains(" since "))
+    }
+
+    /// All spans of time, in nanoseconds: a coordinate whose units are `hours` or the like.
+    ///
+    /// # Errors
+    /// When they cannot be read, or their units are no span of time.
+    pub(super) fn spans(&self) -> Result<Vec<i64>> {
+        let unit = unit_nanoseconds(self.text("units")).ok_or_else(|| {
+            let units = self.text("units");
+            self.error(format!("its units, \"{units}\", are no span of time; write e.g. seconds"))
+        })?;
+        let values = self.coordinate()?.ok_or_else(|| self.error("does not hold numbers"))?;
+        Ok(values.into_iter().map(|value| (value * unit as f64).round() as i64).collect())
     }
 
     /// All times; `i64::MIN` for one that is not set or lies outside of what i64 can hold.

@@ -72,7 +72,8 @@ impl Encoding {
     }
 }
 
-fn unit_nanoseconds(unit: &str) -> Option<i64> {
+/// How many nanoseconds a unit of time has; `None` for what is not a fixed span.
+pub(super) fn unit_nanoseconds(unit: &str) -> Option<i64> {
     Some(match unit.to_ascii_lowercase().as_str() {
         "days" | "day" | "d" => 86_400_000_000_000,
         "hours" | "hour" | "hrs" | "hr" | "h" => 3_600_000_000_000,

@@ -29,6 +29,20 @@ pub struct Consulted {
 }
 
 impl Consulted {
+    /// Where the classical flow takes each pixel of the newest frame in a cadence, pixels: planes
+    /// of dx and of dy, each `(height, width)`. `None` where nobody estimated it.
+    pub fn motion(&self) -> Option<Vec<f32>> {
+        let newest = self.window.newest();
+        let flow = newest.flow.get()?;
+        let Extent { height, width, columns, .. } = newest.coded.frame.extent;
+        // The flow leads back to the frame before.
+        let component = |c: usize| {
+            let pixels = (0..height).flat_map(move |y| (0..width).map(move |x| y * columns + x));
+            pixels.map(move |at| -flow[at * 2 + c])
+        };
+        Some(component(0).chain(component(1)).collect())
+    }
+
     /// The newest frame carried along the classical flow, `(1, H, W, lead * C)`.
     ///
     /// # Errors

@@ -18,5 +18,5 @@ mod tests;
 pub use drift::{Drift, DriftConfig, Watch};
 pub use net::Codebook;
 pub use operator::{Coded, Quantize};
-pub use ring::{Ring, Tally};
+pub use ring::{Ring, Tally, saw};
 pub use usage::{Usage, distance};

@@ -40,6 +40,13 @@ impl<'scope> Quantize<'scope> for StreamVec<'scope, u64, Encoded> {
 }
 
 impl Coded {
+    /// The code map, row-major, and its rows and columns; `None` without a codebook. Its last cells
+    /// may lie on padding for the most part.
+    pub fn map(&self) -> Option<(&[u32], [usize; 2])> {
+        let (side, extent) = (self.seat.net.config.stride(), self.frame.extent);
+        Some((self.codes.as_deref()?, [extent.rows / side, extent.columns / side]))
+    }
+
     /// What another network makes of a frame that was seen before it came, to the bit what it
     /// would have made of it then. `head` has the physical values.
     pub(crate) fn anew(

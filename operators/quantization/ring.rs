@@ -26,7 +26,7 @@ impl Tally {
 }
 
 /// Whether the cell saw a measured pixel. Every cell has pixels that are not padding.
-fn saw(frame: &Cropped, cell: usize, stride: usize) -> bool {
+pub fn saw(frame: &Cropped, cell: usize, stride: usize) -> bool {
     let Extent { height, width, columns, .. } = frame.extent;
     let depth = frame.values.len() / (height * width);
     let across = columns / stride;

@@ -1,54 +1,83 @@
 //! The counts under the fractions skill score of Roberts and Lean (2008), as pysteps has it.
 
-/// `[sum f^2, sum f o, sum o^2]`, where f and o count the pixels at or above `threshold` in the
-/// `scale` x `scale` window around every pixel of two row-major fields of `width` columns.
+use super::metrics::Fss;
+
+/// For each of `all`, `[sum f^2, sum f o, sum o^2]`, where f and o count the pixels at or above its
+/// threshold in the window of its scale around every pixel of two row-major fields of `width`
+/// columns.
 ///
 /// Outside the fields nothing is above; pixels outside `mask` count as the value 0. A window of
 /// even size reaches one pixel further up and left. Counts, not fractions: the score is a ratio.
-pub(super) fn fss(
-    p: &[f32],
-    o: &[f32],
-    mask: &[bool],
-    width: usize,
-    threshold: f64,
-    scale: usize,
-) -> [i64; 3] {
-    let counts = |field: &[f32]| {
-        let value = |(&v, &m): (&f32, &bool)| if m { f64::from(v) } else { 0.0 };
-        let above = field.iter().zip(mask).map(|pixel| i64::from(value(pixel) >= threshold));
-        window_sums(&above.collect::<Vec<_>>(), width, scale.max(1))
-    };
-    let (f, o) = (counts(p), counts(o));
-    let dot = |a: &[i64], b: &[i64]| a.iter().zip(b).map(|(a, b)| a * b).sum();
-    [dot(&f, &f), dot(&f, &o), dot(&o, &o)]
+pub(super) fn fss(p: &[f32], o: &[f32], mask: &[bool], width: usize, all: &[Fss]) -> Vec<[i64; 3]> {
+    let mut tables: Vec<(f64, [Area; 2])> = Vec::new();
+    let sums = all.iter().map(|&Fss { threshold, scale }| {
+        let known = tables.iter().position(|(of, _)| *of == threshold);
+        let at = known.unwrap_or_else(|| {
+            // Scales share what a threshold costs.
+            let areas = [p, o].map(|field| Area::above(field, mask, width, threshold));
+            tables.push((threshold, areas));
+            tables.len() - 1
+        });
+        let (_, [f, o]) = &tables[at];
+        products(f, o, scale.max(1))
+    });
+    sums.collect()
 }
 
-/// The sum over the window around every pixel, from a summed-area table.
-fn window_sums(field: &[i64], width: usize, size: usize) -> Vec<i64> {
-    let height = field.len().checked_div(width).unwrap_or(0);
-    let stride = width + 1;
-    let mut table = vec![0; stride * (height + 1)];
-    for y in 0..height {
-        let mut row = 0;
-        for x in 0..width {
-            row += field[y * width + x];
-            table[(y + 1) * stride + x + 1] = table[y * stride + x + 1] + row;
-        }
-    }
-    let span = |i: usize, len: usize| {
-        let before = size / 2;
-        (i.saturating_sub(before), (i + size - before).min(len))
-    };
-    let mut sums = Vec::with_capacity(field.len());
-    for y in 0..height {
-        let (top, bottom) = span(y, height);
-        for x in 0..width {
-            let (left, right) = span(x, width);
-            let at = |y: usize, x: usize| table[y * stride + x];
-            sums.push(at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left));
+fn products(f: &Area, o: &Area, size: usize) -> [i64; 3] {
+    let mut sums = [0; 3];
+    let (mut of_f, mut of_o) = (vec![0; f.width], vec![0; o.width]);
+    for y in 0..f.height {
+        f.windows(y, size, &mut of_f);
+        o.windows(y, size, &mut of_o);
+        for (&f, &o) in of_f.iter().zip(&of_o) {
+            sums[0] += f * f;
+            sums[1] += f * o;
+            sums[2] += o * o;
         }
     }
     sums
+}
+
+/// How many pixels are above in every rectangle from the first pixel on: a summed-area table.
+struct Area {
+    height: usize,
+    width: usize,
+    /// `height + 1` rows of `width + 1` columns.
+    table: Vec<i64>,
+}
+
+impl Area {
+    fn above(field: &[f32], mask: &[bool], width: usize, threshold: f64) -> Self {
+        let height = field.len().checked_div(width).unwrap_or(0);
+        let stride = width + 1;
+        let mut table = vec![0; stride * (height + 1)];
+        for y in 0..height {
+            let mut row = 0;
+            for x in 0..width {
+                let at = y * width + x;
+                let value = if mask[at] { f64::from(field[at]) } else { 0.0 };
+                row += i64::from(value >= threshold);
+                table[(y + 1) * stride + x + 1] = table[y * stride + x + 1] + row;
+            }
+        }
+        Self { height, width, table }
+    }
+
+    /// The counts in the windows around the pixels of row `y`.
+    fn windows(&self, y: usize, size: usize, counts: &mut [i64]) {
+        let span = |i: usize, len: usize| {
+            let before = size / 2;
+            (i.saturating_sub(before), (i + size - before).min(len))
+        };
+        let (top, bottom) = span(y, self.height);
+        let row = |y: usize| &self.table[y * (self.width + 1)..][..=self.width];
+        let (above, below) = (row(top), row(bottom));
+        for (x, count) in counts.iter_mut().enumerate() {
+            let (left, right) = span(x, self.width);
+            *count = below[right] - above[right] - below[left] + above[left];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,10 +87,13 @@ mod tests {
     #[test]
     fn the_table_equals_the_obvious_sum() {
         let (height, width) = (7, 9);
-        let field: Vec<i64> = (0..height * width).map(|i| ((i * 7919) % 5 == 0).into()).collect();
+        let values: Vec<f32> = (0..height * width).map(|i| ((i * 7919) % 5) as f32).collect();
+        let field: Vec<i64> = values.iter().map(|v| i64::from(*v >= 3.0)).collect();
+        let area = Area::above(&values, &vec![true; values.len()], width, 3.0);
         for size in [1_usize, 2, 3, 4, 10, 20] {
-            let fast = window_sums(&field, width, size);
+            let mut fast = vec![0; width];
             for y in 0..height as i64 {
+                area.windows(y as usize, size, &mut fast);
                 for x in 0..width as i64 {
                     let (lo, hi) = (size as i64 / 2, (size - size / 2) as i64);
                     let mut sum = 0;
@@ -70,7 +102,7 @@ mod tests {
                             sum += field[v as usize * width + u as usize];
                         }
                     }
-                    assert_eq!(fast[y as usize * width + x as usize], sum, "{size} {y} {x}");
+                    assert_eq!(fast[x as usize], sum, "{size} {y} {x}");
                 }
             }
         }

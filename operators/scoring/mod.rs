@@ -3,7 +3,7 @@
 //! ```text
 //! forecasts ────┐ by sensor
 //!               ├─► join on (sensor, valid time) ─► ((sensor, product, lead, channel), Sums) ─► Totals
-//! observations ─┘
+//! observations ─┘                 └─► settled: a forecast with all that came, once it is final
 //! ```
 //!
 //! One policy for missing pixels, from here to the report: a pixel whose observation is missing
@@ -12,8 +12,10 @@
 
 mod fixed;
 mod fss;
+mod memory;
 mod metrics;
 mod operator;
+mod settle;
 mod ssim;
 mod sums;
 mod totals;
@@ -21,6 +23,7 @@ mod totals;
 pub use fixed::Fixed;
 pub use metrics::{Categorical, Fss, Metrics, Scores};
 pub use operator::{Key, Pair, Score, ScoringConfig};
+pub use settle::{Settle, Settled};
 pub use ssim::Scale;
 pub use sums::{Sums, Table};
 pub use totals::{Series, Span, Totals, Verified, total_into};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fixed::Fixed;
 use super::fss::fss;
-use super::metrics::{Fss, Metrics};
+use super::metrics::Metrics;
 use super::ssim::ssim;
 use crate::layers::moments::Moments;
 
@@ -94,8 +94,7 @@ impl Sums {
         if let Some(similarity) = similarity {
             sums.ssim = (Fixed::new(similarity), 1);
         }
-        let of = |f: &Fss| fss(p, o, &mask, width, f.threshold, f.scale);
-        let fss = metrics.fss.iter().map(of).collect();
+        let fss = fss(p, o, &mask, width, &metrics.fss);
         Self {
             pairs: 1,
             error,

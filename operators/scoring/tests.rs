@@ -1,12 +1,12 @@
 //! Scores against those of pysteps and scikit-image, and promises of the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
 use physicnet_stream::{Cadence, Forecast, Frame, Product, SensorId};
 use timely::dataflow::InputHandleVec;
-use timely::dataflow::operators::{Input, Probe};
+use timely::dataflow::operators::{Concat, Input, Probe};
 
 use super::*;
 
@@ -147,6 +147,9 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
 
 type Round = (Vec<Forecast>, Vec<Frame>);
 
+/// Frames before a forecast that go with it once it has settled.
+const PAST: usize = 2;
+
 /// Plays rounds, one epoch each, all of them in flight at once or one after another.
 fn play(
     workers: usize,
@@ -154,15 +157,25 @@ fn play(
     config: ScoringConfig,
     rounds: Vec<Round>,
 ) -> BTreeMap<Key, Sums> {
+    // What was counted before a restart settles like the rest, and is in the sums of that time.
+    let anew =
+        |(made, seen): &Round| made.iter().all(|f| !f.scored) && seen.iter().all(|f| !f.scored);
+    let whole = rounds.iter().all(anew);
     let totals = Totals::default();
     let shared = totals.clone();
+    let settled = Arc::new(Mutex::new(Vec::<Settled>::new()));
+    let (log, channels) = (Arc::clone(&settled), config.channels.clone());
     let run = move |worker: &mut timely::worker::Worker| {
+        let log = Arc::clone(&log);
         let mut forecasts = InputHandleVec::<u64, Forecast>::new();
         let mut frames = InputHandleVec::<u64, Frame>::new();
         let probe = worker.dataflow(|scope| {
             let observations = scope.input_from(&mut frames);
-            let verified = scope.input_from(&mut forecasts).verify(observations, &config);
-            total_into(verified, &shared).probe().0
+            let forecasts = scope.input_from(&mut forecasts);
+            let look = move |one: &Settled| log.lock().unwrap().push(one.clone());
+            let settled = forecasts.clone().settle(observations.clone(), PAST, &config, look);
+            let verified = total_into(forecasts.verify(observations, &config), &shared);
+            verified.concat(settled).probe().0
         });
         for (epoch, (made, seen)) in rounds.iter().enumerate() {
             if worker.index() == worker.peers() - 1 {
@@ -190,7 +203,42 @@ fn play(
         .join()
         .into_iter()
         .for_each(|r| r.unwrap());
-    totals.over(Span::All)
+    let totals = totals.over(Span::All);
+    if whole {
+        assert_eq!(added_up(&settled.lock().unwrap(), &channels), totals);
+    }
+    totals
+}
+
+/// The sums over what has settled: each forecast once, in the order of its sensor, with its past.
+fn added_up(all: &[Settled], channels: &[Metrics]) -> BTreeMap<Key, Sums> {
+    let mut last = BTreeMap::new();
+    let mut sums = BTreeMap::<Key, Sums>::new();
+    for Settled { forecast, observed, past } in all {
+        let at = forecast.reference_time;
+        let before = last.insert(forecast.sensor.clone(), at);
+        // Only a clock that was set turns back.
+        assert!(before.is_none_or(|before| before < at || before > at + 100 * STEP));
+        assert!(past.len() <= PAST && past.is_sorted_by_key(|frame| frame.valid_time));
+        assert!(past.iter().all(|f| ((at - 2 * STEP)..=(at + STEP / 2)).contains(&f.valid_time)));
+        for (lead, frame) in observed.iter().enumerate() {
+            let Some(frame) = frame else { continue };
+            for product in &forecast.products {
+                let p = &product.data[2 * lead..2 * lead + 2];
+                let pair =
+                    Sums::of(p, &frame.data, 2, channels.first().unwrap_or(&Metrics::default()));
+                let key = Key {
+                    sensor: forecast.sensor.clone(),
+                    product: Arc::clone(&product.name),
+                    lead: lead as u32 + 1,
+                    channel: 0,
+                };
+                sums.entry(key).or_default().plus_equals(&pair);
+            }
+        }
+    }
+    sums.retain(|_, sums| !sums.is_zero());
+    sums
 }
 
 fn story() -> Vec<Round> {

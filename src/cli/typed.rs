@@ -8,6 +8,7 @@ use physicnet_connectors::kafka::Cluster;
 use physicnet_connectors::kafka::format::Format;
 
 use crate::config::load;
+use crate::evaluate::Against;
 
 #[derive(Parser)]
 #[command(name = "physicnet", version, about, propagate_version = true)]
@@ -55,6 +56,8 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  physicnet evaluate job.yaml --from 2010-08-26T06:00\n  \
         physicnet evaluate --checkpoint radar.safetensors --zarr radar.zarr --json scores.json\n  \
         physicnet evaluate --zarr radar.zarr --horizon 12          # the advection expert alone\n  \
+        physicnet evaluate job.yaml --report out/report.html        # with figures, to read\n  \
+        physicnet evaluate job.yaml --against dis=out/dis.zarr      # beside another's forecasts\n  \
         physicnet evaluate job.yaml --forecasts 'out/{sensor}.zarr' # for other verification tools")]
     Evaluate(Evaluate),
     /// Write simulated sensors into a Zarr store
@@ -268,15 +271,32 @@ pub(super) struct Evaluate {
     /// Leave out structural similarity, the slowest score
     #[arg(long)]
     pub(super) no_ssim: bool,
-    /// Write the report as JSON
+    /// Write the scores as JSON; with --report also spectra, tests and cases
     #[arg(long)]
     pub(super) json: Option<PathBuf>,
+    /// Write a report with figures: one file of HTML that needs nothing else
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
+    /// Score the forecasts of a store in the layout of WeatherBench 2 as well, under a name; {sensor}
+    /// in the path stands for the sensor's name. May be given several times
+    #[arg(long, value_name = "NAME=STORE", value_parser = against)]
+    pub(super) against: Vec<Against>,
     /// Write the forecasts into Zarr stores at this path; {sensor} stands for the sensor's name
     #[arg(long)]
     pub(super) forecasts: Option<String>,
     /// Worker threads
     #[arg(long)]
     pub(super) workers: Option<usize>,
+}
+
+/// A name and the path of a store.
+fn against(text: &str) -> Result<Against> {
+    match text.split_once('=') {
+        Some((name, store)) if !name.is_empty() && !store.is_empty() => {
+            Ok(Against { name: name.to_owned(), store: store.to_owned() })
+        }
+        _ => bail!("write NAME=STORE, e.g. dis=out/dis.zarr"),
+    }
 }
 
 #[derive(Args)]

@@ -22,8 +22,10 @@ use super::fit::{catalogue, fits, goes_on, kinds, products, progress, resume};
 use super::{DriftSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
+use crate::evaluate::Rivals;
 use crate::health::Health;
 use crate::scores::ScoresFile;
+use crate::study::Study;
 use crate::swap::{Folder, Swap, serving};
 use crate::telemetry::{About, Telemetry};
 
@@ -349,6 +351,8 @@ impl Job {
             learn: None,
             counts: Counts::default(),
             telemetry: Telemetry::default(),
+            rivals: Rivals::default(),
+            study: Study::default(),
             swap: None,
             catalogue,
         };

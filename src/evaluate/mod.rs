@@ -1,9 +1,13 @@
 //! Evaluation: a period of an archive replayed through the dataflow, and the report on it.
 
 mod report;
+mod rivals;
 mod run;
 mod table;
 
+pub(crate) use report::fss_name;
 pub use report::{Lead, Report, VariableReport};
-pub use run::{Period, data_ranges, evaluate};
+pub use rivals::{Against, Rivals};
+pub use run::{Evaluation, Period, Wanted, data_ranges, evaluate};
 pub use table::table;
+pub(crate) use table::{number, percent, scores};

@@ -18,6 +18,8 @@ pub struct VariableReport {
     pub units: String,
     /// What was scored.
     pub metrics: Metrics,
+    /// How many of the fractions skill scores the table shows, the first ones.
+    pub told: usize,
     /// Per product, the scores of leads 1, 2, ... pooled over the sensors; empty where nothing
     /// was verified.
     pub products: BTreeMap<String, Vec<Lead>>,
@@ -65,6 +67,7 @@ impl Report {
                 name: name.clone(),
                 units: units.clone(),
                 metrics: metrics.clone(),
+                told: metrics.fss.len(),
                 products: of_channel(channel, metrics),
             });
         Self {
@@ -141,7 +144,7 @@ impl VariableReport {
 }
 
 /// What a fractions skill score is called: `fss_1_10` is above 1 over 10 pixels.
-pub(super) fn fss_name(Fss { threshold, scale }: &Fss) -> String {
+pub(crate) fn fss_name(Fss { threshold, scale }: &Fss) -> String {
     format!("fss_{threshold}_{scale}")
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use physicnet_connectors::{Source, SourceConfig};
 use physicnet_operators::fusion::PRODUCTS;
-use physicnet_operators::scoring::{Metrics, Span};
-use physicnet_stream::{Stop, Time, format_time};
+use physicnet_operators::scoring::{Fss, Metrics, Span};
+use physicnet_stream::{Sensor, Stop, Time, format_time};
 
-use super::Report;
+use super::{Against, Report, Rivals};
 use crate::config::{Job, ScoringSection};
 use crate::engine;
+use crate::study::{About, Findings, Study};
 
 /// Which forecasts are scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,13 +24,37 @@ pub struct Period {
     pub stride: u64,
 }
 
+/// What an evaluation takes in and finds out beside the usual scores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Forecasts of others, scored like the job's own.
+    pub against: Vec<Against>,
+    /// Whether more than scores is wanted: spectra, maps, cases, contests, the codebook, and
+    /// fractions skill scores at every threshold over windows of 1, 2, 4, ... pixels.
+    pub study: bool,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The scores.
+    pub report: Report,
+    /// What else was wanted, and what it is about.
+    pub study: Option<(About, Findings)>,
+}
+
 /// Runs `job` over its sources' archives, without waiting at their end, and scores the served
 /// product, both heads, persistence, advection and the linear trend. Its sinks get the forecasts.
 ///
 /// # Errors
-/// When the job does not fit together, a source never ends, or the run fails.
-pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
+/// When the job does not fit together, a source never ends, what is wanted is not to be had, or
+/// the run fails.
+pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Result<Evaluation> {
     let mut job = job.clone();
+    ensure!(
+        job.hosts.len() < 2 || !wanted.study,
+        "hosts: a report is made by one process; leave `hosts` out"
+    );
     let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.products = PRODUCTS.map(String::from).into();
     job.check()?;
@@ -47,12 +72,16 @@ pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
     } else {
         Vec::new()
     };
-    let channels: Vec<Metrics> = (variables.iter().enumerate())
+    let asked: Vec<Metrics> = (variables.iter().enumerate())
         .map(|(i, variable)| {
             let data_range = scoring.data_range.or(ranges.get(i).copied());
             ScoringSection { data_range, ..scoring.clone() }.metrics(&variable.units)
         })
         .collect();
+    let mut channels = asked.clone();
+    if wanted.study {
+        channels.iter_mut().for_each(|metrics| add_scales(metrics, &sensors));
+    }
     job.scoring = Some(scoring);
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
     if let Some(config) = &mut parts.scoring {
@@ -60,11 +89,37 @@ pub fn evaluate(job: &Job, period: &Period, stop: &Stop) -> Result<Report> {
         config.from = period.from;
         config.stride = period.stride;
     }
+    parts.rivals = Rivals::open(&wanted.against, &sensors)?;
+    if wanted.study {
+        let about = About::new(&parts.checkpoint.config, sensors, period.stride);
+        parts.study = Study::begin(about);
+    }
+    let study = parts.study.clone();
     let (totals, model) = (parts.totals.clone(), Arc::clone(&parts.checkpoint.id));
     engine::run(parts, &job.cluster(), stop)?;
     let variables: Vec<_> =
         variables.into_iter().zip(channels).map(|(v, m)| (v.name, v.units, m)).collect();
-    Ok(Report::new(&model, &totals.over(Span::All), &variables))
+    let mut report = Report::new(&model, &totals.over(Span::All), &variables);
+    for (variable, asked) in report.variables.iter_mut().zip(&asked) {
+        variable.told = asked.fss.len();
+    }
+    let study = study.about().map(|about| (about.clone(), study.findings()));
+    Ok(Evaluation { report, study })
+}
+
+/// Adds fractions skill scores at every threshold over windows of 1, 2, 4, ... pixels, up to half
+/// of the shorter side of the smallest frame.
+fn add_scales(metrics: &mut Metrics, sensors: &[Arc<Sensor>]) {
+    let sides = sensors.iter().flat_map(|sensor| sensor.grid.shape()[1..].to_vec());
+    let most = sides.min().unwrap_or(1) / 2;
+    for &threshold in &metrics.thresholds {
+        for scale in (0..).map(|power| 1 << power).take_while(|scale| *scale <= most.max(1)) {
+            let fss = Fss { threshold, scale };
+            if !metrics.fss.contains(&fss) {
+                metrics.fss.push(fss);
+            }
+        }
+    }
 }
 
 /// Narrows a source to what the period needs, with the frames of the first window before it.
@@ -72,7 +127,7 @@ fn restrict(
     source: &mut SourceConfig,
     period: &Period,
     history: usize,
-    sensor: &physicnet_stream::Sensor,
+    sensor: &Sensor,
 ) -> Result<()> {
     match source {
         SourceConfig::Zarr(zarr) => {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Report, VariableReport};
+use super::report::{Report, VariableReport, fss_name};
 
 /// Scores of which less is better: those whose skill over a reference forecast is shown.
 const ERRORS: [&str; 4] = ["mse", "rmse", "mae", "rel_l2"];
@@ -22,7 +22,10 @@ pub fn table(report: &Report) -> String {
             "\n{} ({units}), model {}, {sensors} sensor{s}, {pairs} forecasts verified at lead 1",
             variable.name, report.model,
         );
-        for score in scores(variable) {
+        let all = scores(variable);
+        // Of scores at many scales the table shows those that were asked for.
+        let more: Vec<_> = variable.metrics.fss.iter().skip(variable.told).map(fss_name).collect();
+        for score in all.into_iter().filter(|score| !more.contains(score)) {
             block(&mut text, variable, &score);
         }
     }
@@ -30,10 +33,10 @@ pub fn table(report: &Report) -> String {
 }
 
 /// The scores that were taken, in the order of the table.
-fn scores(variable: &VariableReport) -> Vec<String> {
+pub(crate) fn scores(variable: &VariableReport) -> Vec<String> {
     let mut names: Vec<String> =
         ["mse", "rmse", "mae", "bias", "corr", "rel_l2", "ssim"].map(String::from).into();
-    names.extend(variable.metrics.fss.iter().map(super::report::fss_name));
+    names.extend(variable.metrics.fss.iter().map(fss_name));
     for kind in ["csi", "pod", "far"] {
         names.extend(variable.metrics.thresholds.iter().map(|t| format!("{kind}_{t}")));
     }
@@ -82,7 +85,7 @@ fn line(text: &mut String, label: &str, cells: &[String]) {
 }
 
 /// Five significant digits, whatever the size.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
         "-".to_owned()
@@ -94,7 +97,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn percent(skill: f64) -> String {
+pub(crate) fn percent(skill: f64) -> String {
     if skill.is_finite() { format!("{:+.1} %", 100.0 * skill) } else { "-".to_owned() }
 }
 

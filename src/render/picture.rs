@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::Shade;
+use super::file::{Pixels, png};
 use super::font::{ADVANCE, HEIGHT, glyph};
 
 /// Air around everything, pixels.
@@ -103,12 +104,7 @@ impl Picture {
         let part = path.with_extension("png.part");
         let write = || -> Result<()> {
             let file = BufWriter::new(File::create(&part)?);
-            let mut encoder = png::Encoder::new(file, self.width as u32, self.height as u32);
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.set_depth(png::BitDepth::Eight);
-            let mut writer = encoder.write_header()?;
-            writer.write_image_data(&self.rgb)?;
-            writer.finish()?;
+            png(file, [self.height, self.width], Pixels::Rgb(&self.rgb))?;
             std::fs::rename(&part, path)?;
             Ok(())
         };

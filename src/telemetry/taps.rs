@@ -130,17 +130,13 @@ impl Telemetry {
     pub(crate) fn coded(&self) -> impl FnMut(&Coded) + 'static {
         let job = self.0.clone();
         move |coded| {
-            let (Some(job), Some(codes), false) = (&job, &coded.codes, coded.seat.candidate) else {
+            let (Some(job), Some((codes, shape)), false) =
+                (&job, coded.map(), coded.seat.candidate)
+            else {
                 return;
             };
-            let (head, extent) = (&coded.frame.head, coded.frame.extent);
-            let make = |_| {
-                // Cells are square: as many pixels to a side in either direction.
-                let pixels = extent.rows * extent.columns / codes.len().max(1);
-                let side = (pixels as f64).sqrt().round().max(1.0) as usize;
-                let shape = [extent.rows / side, extent.columns / side];
-                Some(Codes { shape, codes: codes.as_slice().into() })
-            };
+            let head = &coded.frame.head;
+            let make = |_| Some(Codes { shape, codes: codes.into() });
             let at = head.valid_time;
             job.views.keep(&head.sensor, make, |kept, codes| put(&mut kept.codes, at, codes));
         }
@@ -150,24 +146,11 @@ impl Telemetry {
     pub(crate) fn consulted(&self) -> impl FnMut(&Consulted) + 'static {
         let job = self.0.clone();
         move |consulted| {
-            let newest = consulted.window.newest();
-            let seat = &consulted.window.seat;
-            let (Some(job), Some(flow), false) = (&job, newest.flow.get(), seat.candidate) else {
-                return;
-            };
-            let frame = &newest.coded.frame;
+            let (Some(job), false) = (&job, consulted.window.seat.candidate) else { return };
+            let frame = &consulted.window.newest().coded.frame;
             let extent = frame.extent;
             let make = |_| {
-                // The flow leads back to the frame before; the arrows show where things go.
-                let component = |c: usize| {
-                    let pixels = (0..extent.height * extent.width).map(move |at| {
-                        let (y, x) = (at / extent.width, at % extent.width);
-                        -flow[(y * extent.columns + x) * 2 + c]
-                    });
-                    pixels.collect::<Vec<f32>>()
-                };
-                let both = [component(0), component(1)].concat();
-                Some(Field::little(&both, [extent.height, extent.width], ARROWS))
+                Some(Field::little(&consulted.motion()?, [extent.height, extent.width], ARROWS))
             };
             let (sensor, at) = (&frame.head.sensor, frame.head.valid_time);
             job.views.keep(sensor, make, |kept, flow| put(&mut kept.flows, at, flow));

@@ -1,0 +1,186 @@
+//! Stores of forecasts that anyone made, in the layout of WeatherBench 2: read by reference time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
+
+use super::archive::Archive;
+use super::config::ZarrSource;
+use super::layout::listed;
+use super::store::{Store, Stored};
+
+/// What the coordinate of lead times is called.
+const LEADS: [&str; 5] = ["prediction_timedelta", "lead_time", "lead", "step", "forecast_period"];
+/// Decoded chunks that are kept, MiB: a chunk holds all leads, which are read one by one.
+const CACHE_MIB: usize = 64;
+
+/// Forecasts of one sensor, open for reading: arrays over reference time, lead, rows and columns.
+pub struct Hindcast {
+    name: String,
+    /// Its "sensors" are the leads.
+    archive: Archive,
+    /// The row of each reference time; of one that is there twice, the last.
+    rows: BTreeMap<Time, usize>,
+    /// Lead times, nanoseconds.
+    leads: Vec<i64>,
+    /// Whether rows, and columns, run the other way than the sensor's.
+    flip: [bool; 2],
+}
+
+impl Hindcast {
+    /// Opens the store at `path` for the variables of `sensor`, on its grid. Axes may run the other
+    /// way; a store without coordinates is taken to have the sensor's.
+    ///
+    /// # Errors
+    /// When it is no store of forecasts, lacks a variable, or lies on another grid.
+    pub fn open(path: &Path, sensor: &Sensor) -> Result<Self> {
+        let store = Store::open(path)?;
+        let name = path.display().to_string();
+        let leads = leads(&store)?;
+        let variables = sensor.grid.variables.iter().map(|variable| variable.name.clone());
+        let config = ZarrSource {
+            variables: variables.collect(),
+            // Reference times may lie further apart than the leads.
+            cadence: Some(format!("{}ns", sensor.cadence.nanoseconds())),
+            cache_mib: CACHE_MIB,
+            ..ZarrSource::new(path)
+        };
+        let archive = Archive::of(&store, &config)?;
+        if archive.sensors().len() != leads.len() {
+            let (found, wanted) = (archive.sensors().len(), leads.len());
+            let why = format!("has {wanted} lead times, its variables {found}");
+            return Err(Error::new(name, why));
+        }
+        let Some(first) = archive.sensors().first() else {
+            return Err(Error::new(name, "has no lead time"));
+        };
+        let flip = [
+            direction(&first.grid.y, &sensor.grid.y).map_err(|why| Error::new(&name, why))?,
+            direction(&first.grid.x, &sensor.grid.x).map_err(|why| Error::new(&name, why))?,
+        ];
+        let rows = archive.times(0).iter().enumerate().map(|(row, &time)| (time, row)).collect();
+        Ok(Self { name, archive, rows, leads, flip })
+    }
+
+    /// Where it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The forecast of a reference time for leads of 1..=`horizon` cadences, f32
+    /// `(lead, channel, y, x)` as the sensor's frames lie: NaN at a lead that there is not. `None`
+    /// where there is no forecast within half a cadence of the reference time.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn read(
+        &self,
+        reference_time: Time,
+        cadence: Cadence,
+        horizon: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        let half = cadence.nanoseconds() / 2;
+        let near = self.rows.range(reference_time - half..=reference_time + half);
+        let near = near.min_by_key(|(time, _)| (*time - reference_time).abs());
+        let Some((_, &row)) = near else { return Ok(None) };
+        let [channels, height, width] = self.archive.sensors()[0].grid.shape();
+        let size = channels * height * width;
+        let mut data = vec![f32::NAN; horizon * size];
+        for (lead, out) in (1..).zip(data.chunks_exact_mut(size.max(1))) {
+            let wanted = cadence.after(0, lead);
+            let place = self.leads.iter().position(|have| 2 * (have - wanted).abs() <= half);
+            if let Some(place) = place {
+                out.copy_from_slice(&self.archive.read(place, row)?.data);
+                turn(out, [height, width], self.flip);
+            }
+        }
+        Ok(Some(data))
+    }
+}
+
+/// The lead times of the store, nanoseconds.
+fn leads(store: &Store) -> Result<Vec<i64>> {
+    let span = |array: &Stored| {
+        let marked = array.text("dtype").starts_with("timedelta64");
+        marked || array.text("standard_name") == "forecast_period"
+    };
+    let mut names: Vec<_> = store.names().collect();
+    names.sort_by_key(|name| LEADS.iter().position(|lead| lead == name).unwrap_or(LEADS.len()));
+    for name in names {
+        let Some(array) = store.array(name).ok().flatten() else { continue };
+        if array.dims == [name] && (LEADS.contains(&name) || span(&array)) {
+            return array.spans();
+        }
+    }
+    let why = "is no store of forecasts: it has no coordinate of lead times \
+               (prediction_timedelta, say); its arrays are: ";
+    Err(Error::new(store.name(), format!("{why}{}", listed(store))))
+}
+
+/// Whether `axis` runs the other way than the `wanted` one.
+fn direction(axis: &Axis, wanted: &Axis) -> std::result::Result<bool, String> {
+    let (have, want) = (&axis.values, &wanted.values);
+    let step = want.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(f64::INFINITY, f64::min);
+    let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 0.01 * step;
+    let same = have.len() == want.len();
+    if same && (have.iter().zip(want).all(close) || *axis == Axis::index(&axis.name, have.len())) {
+        Ok(false)
+    } else if same && have.iter().rev().zip(want).all(close) {
+        Ok(true)
+    } else {
+        let ends = |values: &[f64]| match (values.first(), values.last()) {
+            (Some(first), Some(last)) => format!("{} from {first} to {last}", values.len()),
+            _ => "none".to_owned(),
+        };
+        let (name, have, want) = (&axis.name, ends(have), ends(want));
+        Err(format!("its axis {name} has other pixels ({have}) than the observations ({want})"))
+    }
+}
+
+/// Turns planes around.
+fn turn(planes: &mut [f32], [height, width]: [usize; 2], [rows, columns]: [bool; 2]) {
+    if columns {
+        planes.chunks_exact_mut(width.max(1)).for_each(<[f32]>::reverse);
+    }
+    if rows {
+        for plane in planes.chunks_exact_mut((height * width).max(1)) {
+            for y in 0..height / 2 {
+                let (above, below) = plane.split_at_mut((height - 1 - y) * width);
+                above[y * width..][..width].swap_with_slice(&mut below[..width]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_may_run_the_other_way_and_no_further() {
+        let axis = |values: &[f64]| Axis {
+            name: "y".to_owned(),
+            units: "km".to_owned(),
+            values: values.to_vec(),
+        };
+        let wanted = axis(&[10.0, 12.0, 14.0]);
+        assert_eq!(direction(&axis(&[10.0, 12.0, 14.001]), &wanted), Ok(false));
+        assert_eq!(direction(&axis(&[14.0, 12.0, 10.0]), &wanted), Ok(true));
+        assert_eq!(direction(&Axis::index("y", 3), &wanted), Ok(false));
+        for other in [&[10.0, 12.0][..], &[10.5, 12.5, 14.5]] {
+            let why = direction(&axis(other), &wanted).unwrap_err();
+            assert!(why.contains("3 from 10 to 14"), "{why}");
+        }
+        let planes = || vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        for (flip, expected) in [
+            ([false, false], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            ([true, false], [5.0, 6.0, 3.0, 4.0, 1.0, 2.0]),
+            ([false, true], [2.0, 1.0, 4.0, 3.0, 6.0, 5.0]),
+        ] {
+            let mut turned = planes();
+            turn(&mut turned, [3, 2], flip);
+            assert_eq!(turned, expected, "{flip:?}");
+        }
+    }
+}

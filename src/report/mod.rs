@@ -1,0 +1,51 @@
+//! An evaluation as one page of HTML that needs nothing else: no script, no font, no network.
+//!
+//! ```text
+//! Report (scores) ─┬─► document (JSON) ─┐
+//! Findings ────────┴─► page ────────────┴─► report.html
+//! ```
+//!
+//! Every score on the page is the one of the table and of the JSON, which the page holds as well.
+//! What each figure means is in `docs/evaluation.md`.
+
+mod atlas;
+mod cases;
+mod chart;
+mod contests;
+mod document;
+mod figure;
+mod fss;
+mod maps;
+mod page;
+mod skill;
+mod spectra;
+mod summary;
+mod words;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use document::document;
+pub use page::page;
+
+use crate::evaluate::Report;
+use crate::study::{About, Findings};
+
+/// Writes the page, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -> Result<()> {
+    let write = || -> Result<()> {
+        if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut name = path.file_name().context("names no file")?.to_owned();
+        name.push(".part");
+        let part = path.with_file_name(name);
+        std::fs::write(&part, page(report, about, findings)?)?;
+        Ok(std::fs::rename(part, path)?)
+    };
+    write().with_context(|| format!("writing the report {}", path.display()))
+}

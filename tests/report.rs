@@ -1,0 +1,243 @@
+//! The report of an evaluation: its numbers, and how it looks in a real browser.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use physicnet_stream::Frame;
+use serde_json::Value;
+
+use crate::house::{MINUTE, checkpoint, frame, job, python, run, site, store};
+
+/// The page and its JSON of an evaluation with these further arguments.
+fn reported(folder: &Path, name: &str, arguments: &[&str]) -> (String, Value) {
+    let path = |end: &str| folder.join(format!("{name}.{end}")).to_str().unwrap().to_owned();
+    let (page, json) = (path("html"), path("json"));
+    run(&[arguments, &["--no-ssim", "--report", &page, "--json", &json]].concat());
+    let page = std::fs::read_to_string(page).unwrap();
+    (page, serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap())
+}
+
+/// The value of an attribute of a tag.
+fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = tag.split_once(&format!(" {name}=\""))?;
+    rest.split('"').next()
+}
+
+/// The rows of tables whose tag has `attribute`: the tag, and the numbers in its cells.
+fn rows<'a>(page: &'a str, with: &str) -> Vec<(&'a str, Vec<f64>)> {
+    let rows = page.split("<tr").skip(1).filter_map(|row| row.split("</tr>").next());
+    let rows = rows.filter(|row| attribute(row, with).is_some());
+    rows.map(|row| {
+        let cells = row.split("<td>").skip(1).map(|cell| cell.split("</td>").next().unwrap());
+        (row, cells.map(|cell| cell.parse().unwrap_or(f64::NAN)).collect())
+    })
+    .collect()
+}
+
+fn same(shown: f64, value: &Value, what: &str) {
+    match value.as_f64() {
+        // Five digits are shown.
+        Some(value) => {
+            assert!((shown - value).abs() <= 1e-4 * value.abs() + 5e-6, "{what}: {shown} {value}");
+        }
+        None => assert!(shown.is_nan(), "{what}: {shown}"),
+    }
+}
+
+#[test]
+fn the_page_says_the_numbers_of_the_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 40);
+    let job = job(at, "out", "");
+    let job = job.to_str().unwrap();
+    let arguments = ["evaluate", job, "--thresholds=-0.5,0,0.5"];
+    let (page, json) = reported(at, "one", &arguments);
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    // Nothing on the page comes from elsewhere.
+    assert!(!page.contains("://") && !page.contains("<script src"), "it names other places");
+
+    let (_, data) = page.split_once("id=\"evaluation\">").unwrap();
+    let data = data.split("</script>").next().unwrap();
+    let data: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data, json);
+
+    let products = &json["variables"][0]["products"];
+    let mut seen = 0;
+    for (tag, cells) in rows(&page, "data-score") {
+        let (score, product) =
+            (attribute(tag, "data-score").unwrap(), attribute(tag, "data-product").unwrap());
+        let (mean, leads) = cells.split_last().unwrap();
+        same(*mean, &products[product]["mean"][score], score);
+        for (lead, shown) in leads.iter().enumerate() {
+            same(*shown, &products[product]["leads"][lead][score], score);
+            seen += 1;
+        }
+    }
+    // Six products at two leads: at least mse, rmse, mae, bias, corr, rel_l2, and four of three
+    // thresholds each.
+    assert!(seen >= 6 * 2 * (6 + 12), "{seen} scores are on the page");
+    let mut seen = 0;
+    for (tag, cells) in rows(&page, "data-fss") {
+        let [threshold, product, lead] =
+            ["data-fss", "data-product", "data-lead"].map(|name| attribute(tag, name).unwrap());
+        let lead: usize = lead.parse().unwrap();
+        // Windows of 1, 2 and 4 pixels, up to half of the shorter side, which is 12.
+        assert_eq!(cells.len(), 3);
+        for (power, shown) in cells.iter().enumerate() {
+            let score = format!("fss_{threshold}_{}", 1 << power);
+            same(*shown, &products[product]["leads"][lead - 1][&score], &score);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3 * 6 * 2 * 3);
+
+    // Five sensors of 40 frames, of which two begin a window and one has no lead to verify.
+    assert_eq!(json["forecasts"], 5 * 37);
+    for contest in json["contests"].as_array().unwrap() {
+        let [lead, against] = ["lead", "against"].map(|key| &contest[key]);
+        let lead = lead.as_u64().unwrap() as usize;
+        let leads = |product: &str| &products[product]["leads"][lead - 1];
+        assert_eq!(contest["count"].as_f64(), leads("physicnet")["pairs"].as_f64());
+        // The same pixels in every forecast: the mean loss is the mean squared error.
+        for (name, product) in [("ours", "physicnet"), ("theirs", against.as_str().unwrap())] {
+            let (loss, mse) = (&contest[name], &leads(product)["mse"]);
+            let (loss, mse) = (loss.as_f64().unwrap(), mse.as_f64().unwrap());
+            assert!((loss - mse).abs() < 1e-9 * mse.abs().max(1e-9), "{name} {loss} {mse}");
+        }
+    }
+    let spectra = &json["spectra"][0]["leads"][0];
+    let pairs = &products["physicnet"]["leads"][0]["pairs"];
+    assert_eq!(spectra["pairs"].as_f64(), pairs.as_f64());
+    assert_eq!(spectra["truth"].as_array().unwrap().len(), 8);
+    assert!(json["codes"]["perplexity"].as_f64().unwrap() >= 1.0);
+    let worst = &json["cases"][0]["worst"];
+    assert!(worst[0]["mse"].as_f64() >= worst[1]["mse"].as_f64(), "{worst}");
+
+    // Workers cannot be seen in it.
+    let (two, _) = reported(at, "two", &[&arguments[..], &["--workers", "2"]].concat());
+    assert_eq!(two, page);
+}
+
+#[test]
+fn fractions_are_those_of_the_definition_at_every_scale() {
+    use physicnet_operators::scoring::{Fss, Metrics, Scores, Sums};
+    let (height, width) = (13_i64, 19_i64);
+    let field = |seed: usize| -> Vec<f32> {
+        (0..(height * width) as usize).map(|i| ((i * 7919 + seed * 131) % 1009) as f32).collect()
+    };
+    let (p, mut o) = (field(1), field(2));
+    o[5] = f32::NAN;
+    let mut fss = Vec::new();
+    for threshold in [200.0, 600.0, 950.0] {
+        fss.extend([1, 2, 4, 8, 16].map(|scale| Fss { threshold, scale }));
+    }
+    let metrics = Metrics { fss, ..Metrics::default() };
+    let found = Scores::from(&Sums::of(&p, &o, width as usize, &metrics)).fss;
+    for (Fss { threshold, scale }, found) in metrics.fss.iter().zip(found) {
+        // What is missing in either counts as 0 in both, and so does what lies outside.
+        let above = |field: &[f32], y: i64, x: i64| {
+            let inside = (0..height).contains(&y) && (0..width).contains(&x);
+            let at = (y * width + x) as usize;
+            inside && p[at].is_finite() && o[at].is_finite() && f64::from(field[at]) >= *threshold
+        };
+        let (scale, before) = (*scale as i64, *scale as i64 / 2);
+        let share = |field: &[f32], y: i64, x: i64| {
+            let window =
+                (0..scale * scale).map(|i| (y - before + i / scale, x - before + i % scale));
+            window.filter(|&(v, u)| above(field, v, u)).count() as f64 / (scale * scale) as f64
+        };
+        let (mut apart, mut both) = (0.0, 0.0);
+        for at in 0..height * width {
+            let (f, g) = (share(&p, at / width, at % width), share(&o, at / width, at % width));
+            apart += (f - g).powi(2);
+            both += f * f + g * g;
+        }
+        assert!((found - (1.0 - apart / both)).abs() < 1e-12, "{threshold} {scale}: {found}");
+    }
+}
+
+#[test]
+fn forecasts_of_others_are_scored_on_the_same_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let frames: Vec<Frame> = (0..30).map(|k| frame(k, k as i64 * MINUTE, 0.0)).collect();
+    store(&folder.path().join("s.zarr"), &frames);
+    checkpoint(&folder.path().join("model.safetensors"));
+    let (data, model, own) = (path("s.zarr"), path("model.safetensors"), path("own.zarr"));
+    let base = ["evaluate", "--zarr", &data, "--checkpoint", &model];
+    run(&[&base[..], &["--no-ssim", "--forecasts", &own]].concat());
+
+    let copy = format!("copy={own}");
+    let (page, json) =
+        reported(folder.path(), "copy", &[&base[..], &["--against", &copy]].concat());
+    let products = &json["variables"][0]["products"];
+    assert_eq!(products["copy"], products["physicnet"]);
+    assert!(page.contains("copy is physicnet in every number here"));
+    let verdict = json["contests"].as_array().unwrap().iter().find(|c| c["against"] == "copy");
+    assert_eq!(verdict.unwrap()["difference"], 0.0);
+    assert!(verdict.unwrap()["p"].is_null());
+
+    for (against, why) in [
+        (format!("mean={own}"), "mean is scored already"),
+        (format!("other={data}"), "has no coordinate of lead times"),
+        (format!("other={}", path("nowhere.zarr")), "nowhere.zarr"),
+        ("other".to_owned(), "write NAME=STORE"),
+    ] {
+        let mut command = crate::house::physicnet();
+        let output = command.args(base).args(["--against", &against]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{against}: {said}");
+    }
+
+    // Written by xarray, with other units of the leads, rows from below, and half of the times.
+    let Some(python) = python() else { return };
+    let other = path("other.zarr");
+    let script = "import sys, xarray as xr\n\
+        ds = xr.open_zarr(sys.argv[1])[['u']].load().drop_vars(['model', 'revision', 'missing'])\n\
+        ds = ds.isel(time=slice(None, None, 2), y=slice(None, None, -1))\n\
+        ds = ds.drop_encoding()\n\
+        ds['prediction_timedelta'].encoding = {'units': 'minutes', 'dtype': 'float64'}\n\
+        ds.to_zarr(sys.argv[2], zarr_format=2)\n";
+    let output = Command::new(python).args(["-c", script, &own, &other]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let against = format!("half={other}");
+    let (_, json) =
+        reported(folder.path(), "half", &[&base[..], &["--against", &against]].concat());
+    let leads = |product: &str| &json["variables"][0]["products"][product]["leads"][0];
+    // Reference times 2 to 28 were verified at the first lead: 27, of which 14 are there.
+    assert_eq!(
+        (&leads("physicnet")["pairs"], &leads("half")["pairs"]),
+        (&27.0.into(), &14.0.into())
+    );
+    assert!((leads("half")["coverage"].as_f64().unwrap() - 14.0 / 27.0).abs() < 1e-12);
+    let contest = json["contests"].as_array().unwrap().iter().find(|c| c["against"] == "half");
+    let contest = contest.unwrap();
+    assert_eq!((&contest["count"], &contest["difference"]), (&14.into(), &0.0.into()));
+}
+
+#[test]
+fn a_browser_shows_and_prints_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = root.join(".venv/bin/python");
+    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
+    let able = Command::new(&python).args(["-c", "import playwright"]).output();
+    let able = able.is_ok_and(|output| output.status.success());
+    if !able || !Path::new("/usr/bin/chromium").exists() {
+        let why = "no /usr/bin/chromium, or no Python with playwright (see scripts/test)";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 40);
+    let job = job(at, "out", "");
+    reported(at, "page", &["evaluate", job.to_str().unwrap(), "--thresholds", "0,0.5"]);
+    let pictures = root.join("target/report");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let mut look = Command::new(python);
+    look.arg(root.join("tests/python/report.py")).args([at.join("page.html"), pictures]);
+    let output = look.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
