@@ -7,7 +7,7 @@ use physicnet_stream::{Forecast, Grid, Result};
 
 use super::{catalogue, forecast, grid};
 use crate::zarr::commit::ForecastStore;
-use crate::zarr::files::Files;
+use crate::zarr::place::{Folder, Writing};
 use crate::zarr::progress::{Progress, read_root};
 use crate::zarr::sink::Writer;
 use crate::zarr::{Archive, ZarrSink, ZarrSource, progress};
@@ -38,13 +38,11 @@ fn small() -> Grid {
     grid
 }
 
-/// Files that fail after `fuse` operations.
-fn fused(fuse: Option<usize>) -> impl FnOnce(&Path) -> Result<Files> {
-    move |path| {
-        let mut files = Files::new(path, false)?;
-        files.fuse = fuse;
-        Ok(files)
-    }
+/// A folder, held, that fails after `fuse` operations.
+fn fused(path: &Path, fuse: Option<usize>) -> Result<Box<dyn Writing>> {
+    let mut folder = Folder::held(path, false)?;
+    folder.fuse = fuse;
+    Ok(Box::new(folder))
 }
 
 /// Writes `count` forecasts in commits of `batch`, until done or `fuse` operations have been.
@@ -54,7 +52,8 @@ fn run(path: &Path, count: u64, batch: usize, fuse: Option<usize>) -> Result<()>
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let products = ["persistence".to_owned()];
     let first = &forecasts[0];
-    let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &products, false)?;
+    let files = fused(path, fuse)?;
+    let mut store = ForecastStore::open(path, files, &sensor, first, &products, false)?;
     forecasts.chunks(batch).try_for_each(|batch| store.commit(batch))
 }
 
@@ -94,7 +93,7 @@ fn killed_at_any_operation_it_ends_as_the_same_bytes() {
         kills += usize::from(run(&path, COUNT, 2, Some(fuse % 5)).is_err());
         check(&path);
         // Opened again, it is what was committed and nothing else.
-        let root = read_root(&path).unwrap();
+        let root = read_root(&Folder::new(&path, false)).unwrap();
         if let Some(committed) = root.as_ref().and_then(Progress::of) {
             run(&path, committed.next, 2, None).unwrap();
             let expected = &whole[committed.next as usize - 1];
@@ -129,7 +128,8 @@ fn a_revision_takes_the_place_of_the_one_before_it() {
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let run = |path: &Path, batch: usize, fuse: Option<usize>| {
         let first = &arrivals()[0];
-        let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &[], false)?;
+        let files = fused(path, fuse)?;
+        let mut store = ForecastStore::open(path, files, &sensor, first, &[], false)?;
         arrivals().chunks(batch).try_for_each(|batch| store.commit(batch))
     };
     let whole = folder.path().join("whole");
@@ -213,7 +213,8 @@ fn a_store_has_one_writer() {
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let open = || {
         let first = forecast("a", &grid, 0);
-        ForecastStore::open(folder.path(), fused(None), &sensor, &first, &[], false)
+        let files = fused(folder.path(), None)?;
+        ForecastStore::open(folder.path(), files, &sensor, &first, &[], false)
     };
     let first = open().unwrap();
     // What the first is writing just now.
