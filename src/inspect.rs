@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use physicnet_connectors::zarr::{Archive, ZarrSource};
+use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
 use physicnet_operators::model::Checkpoint;
 use physicnet_operators::quantization::Usage;
 use physicnet_operators::scoring::Metrics;
@@ -25,7 +25,7 @@ const LISTED: usize = 8;
 /// # Errors
 /// When it is neither, or cannot be read.
 pub fn inspect(path: &Path, variables: &[String], picture: Option<&Path>) -> Result<String> {
-    if path.is_dir() {
+    if path.is_dir() || is_url(path) {
         let config = ZarrSource { variables: variables.to_vec(), ..ZarrSource::new(path) };
         return store(&Archive::open(&config)?, picture);
     }
