@@ -52,6 +52,13 @@ impl Bucket {
     }
 }
 
+impl Drop for Bucket {
+    /// What is on its way arrives before the next writer may begin, whose chunks it would be taken for.
+    fn drop(&mut self) {
+        let _ = self.flush();
+    }
+}
+
 impl Writing for Bucket {
     fn place(&self) -> &dyn Place {
         &*self.place
@@ -104,7 +111,9 @@ impl Writing for Bucket {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.coming.drain(..).try_for_each(|put| put.wait()?)
+        // All of them, whatever becomes of one: nothing may be on its way when this is given up.
+        let done: Vec<Result<()>> = self.coming.drain(..).map(|put| put.wait()?).collect();
+        done.into_iter().collect()
     }
 
     fn publish(&mut self, bytes: &[u8]) -> Result<()> {

@@ -16,8 +16,8 @@ use object_store::{
 };
 use physicnet_stream::{Error, Result};
 
-use super::Listed;
 use super::runtime::{handle, wait};
+use super::{Listed, ROOT};
 
 /// How long who asks may take to be known: elsewhere than in a cloud nobody answers.
 const INTRODUCTION: Duration = Duration::from_secs(10);
@@ -366,13 +366,13 @@ fn known<C: Send + Sync + 'static>(
 
 /// Whether there is anybody at the other end: later on, much is tried again that fails.
 fn answers(what: &str, store: impl ObjectStore, named: &str) -> Result<()> {
-    let told = move || async move {
-        match store.head(&Key::from("zarr.json")).await {
+    let asked = wait(async move {
+        match store.head(&Key::from(ROOT)).await {
             Err(error @ object_store::Error::Generic { .. }) => Err(chain(&error)),
             _ => Ok(()),
         }
-    };
-    wait(told())?.map_err(|said| {
+    })?;
+    asked.map_err(|said| {
         let way = if said.contains("scheme is not allowed") {
             "plain http is used only where AWS_ALLOW_HTTP=true says so".to_owned()
         } else {

@@ -251,10 +251,10 @@ fn killed_at_any_operation_it_ends_as_the_same_objects() {
         if let Some(committed) = root.as_ref().and_then(Progress::of) {
             run(&path, committed.next, 2, None).unwrap();
             let expected = &whole[committed.next as usize - 1];
-            assert_eq!(objects(&path), *expected, "mended after {fuse} operations");
+            assert!(objects(&path) == *expected, "mended after {fuse} operations");
         }
         run(&path, COUNT, 2, None).unwrap();
-        assert_eq!(objects(&path), whole[COUNT as usize - 1], "killed after {fuse} operations");
+        assert!(objects(&path) == whole[COUNT as usize - 1], "killed after {fuse} operations");
         kills += usize::from(died);
         if !died {
             break;
@@ -360,7 +360,7 @@ fn who_has_lost_the_lease_commits_nothing() {
     std::thread::sleep(Duration::from_millis(600));
     let error = first.commit(&[forecast("a", &small(), 1)]).unwrap_err().to_string();
     assert!(error.contains(".lease") && error.contains("was lost to process"), "{error}");
-    assert_eq!(objects(&url), before);
+    assert!(objects(&url) == before);
     second.commit(&[forecast("a", &small(), 1)]).unwrap();
 }
 
