@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Failure, Frame, Pace, Resume, SensorId, Stop};
+use physicnet_stream::{Failure, Frame, Pace, Result, Resume, Sensor, SensorId, Stop};
 use serde_json::Map;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::synthetic::{Field, NavierStokes, Rain, Recording, SyntheticSource};
+use crate::synthetic::{Faults, Field, NavierStokes, Rain, Recording, SyntheticSource};
 use crate::zarr::{ArchiveWriter, ZarrSource};
-use crate::{Source, SourceConfig};
+use crate::{Feed, Next, Reader, Source, SourceConfig};
 
 /// Frames by sensor, in the order in which they came.
 type Seen = BTreeMap<SensorId, Vec<Frame>>;
@@ -107,9 +107,12 @@ fn run(source: &Source, how: &Run) -> Seen {
 
 /// The suite. The source must end by itself, after at least 8 frames of each sensor.
 fn conforms(config: &SourceConfig) {
-    let source = config.open("suite").unwrap();
+    source_conforms(&config.open("suite").unwrap());
+}
+
+fn source_conforms(source: &Source) {
     let sensors = source.sensors().unwrap();
-    let all = run(&source, &PLAIN);
+    let all = run(source, &PLAIN);
     assert_eq!(all.len(), sensors.len(), "every sensor speaks");
     for sensor in &sensors {
         let frames = &all[&sensor.id];
@@ -123,7 +126,7 @@ fn conforms(config: &SourceConfig) {
     }
 
     for workers in [2, 4] {
-        assert_eq!(run(&source, &Run { workers, ..PLAIN }), all, "{workers} workers");
+        assert_eq!(run(source, &Run { workers, ..PLAIN }), all, "{workers} workers");
     }
 
     // A restart goes on at any offset, another one for each sensor, and past the end.
@@ -134,17 +137,17 @@ fn conforms(config: &SourceConfig) {
         let mut rest = all.clone();
         rest.iter_mut().for_each(|(id, frames)| frames.retain(|f| f.offset >= resume[id.as_str()]));
         rest.retain(|_, frames| !frames.is_empty());
-        assert_eq!(run(&source, &Run { workers: 2, resume, ..PLAIN }), rest, "from {first}");
+        assert_eq!(run(source, &Run { workers: 2, resume, ..PLAIN }), rest, "from {first}");
     }
 
     // A stuck sink holds the source within `in_flight` epochs; freed, everything comes.
     let stuck = Duration::from_millis(100);
     for in_flight in [1, 2] {
-        assert_eq!(run(&source, &Run { stuck, in_flight, ..PLAIN }), all, "{in_flight} in flight");
+        assert_eq!(run(source, &Run { stuck, in_flight, ..PLAIN }), all, "{in_flight} in flight");
     }
 
     // Asked to stop, it ends early, and what it has said is what it would have said.
-    let stopped = run(&source, &Run { stop_after: Some(2), in_flight: 1, ..PLAIN });
+    let stopped = run(source, &Run { stop_after: Some(2), in_flight: 1, ..PLAIN });
     let total = |seen: &Seen| seen.values().map(Vec::len).sum::<usize>();
     assert!(total(&stopped) >= 2 && total(&stopped) < total(&all), "{}", total(&stopped));
     assert!(stopped.iter().all(|(id, frames)| all[id].starts_with(frames)));
@@ -167,6 +170,30 @@ fn simulated_sensors_conform() {
 }
 
 #[test]
+fn what_comes_in_no_order_comes_the_same_on_any_number_of_workers() {
+    let faults = Faults { late: 0.2, duplicate: 0.2, corrected: 0.2, ..Faults::default() };
+    let config = SyntheticSource { faults, ..rain(Some(30)) };
+    let source = SourceConfig::Synthetic(config.clone()).open("suite").unwrap();
+    // Missing pixels are no numbers and equal nothing: by bits.
+    let told = |seen: Seen| -> Vec<_> {
+        let bits = |frame: Frame| {
+            let data = frame.data.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            (frame.sensor, frame.valid_time, frame.offset, data)
+        };
+        seen.into_values().flatten().map(bits).collect()
+    };
+    let all = told(run(&source, &PLAIN));
+    // Sensors end apart, for what comes again differs from one to another.
+    let last = |sensor| all.iter().filter(|(id, ..)| *id == sensor).count();
+    let counts: Vec<usize> =
+        config.sensors().unwrap().iter().map(|sensor| last(sensor.id.clone())).collect();
+    assert!(counts.iter().all(|count| *count >= 30) && counts.iter().any(|c| *c != counts[0]));
+    for workers in [2, 4] {
+        assert!(told(run(&source, &Run { workers, ..PLAIN })) == all, "{workers} workers");
+    }
+}
+
+#[test]
 fn stores_conform() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rain.zarr");
@@ -181,6 +208,34 @@ fn stores_conform() {
     }
     writer.finish().unwrap();
     conforms(&SourceConfig::Zarr(ZarrSource::new(&path)));
+}
+
+/// Five simulated sensors as a program's own, which now and then have nothing to say.
+struct Own(SyntheticSource);
+
+impl Feed for Own {
+    fn sensors(&self) -> Vec<Arc<Sensor>> {
+        self.0.sensors().unwrap()
+    }
+
+    fn open(&self, sensor: &Sensor, from: u64) -> Result<Reader> {
+        let number = self.sensors().iter().position(|known| known.id == sensor.id).unwrap();
+        let mut recording = Recording::new(&self.0, number)?;
+        recording.seek(from);
+        let mut calls = number;
+        Ok(Box::new(move || {
+            calls += 1;
+            if calls % 3 == 0 {
+                return Ok(Next::Later);
+            }
+            Ok(recording.next_frame()?.map_or(Next::End, Next::Frame))
+        }))
+    }
+}
+
+#[test]
+fn a_program_of_ones_own_conforms() {
+    source_conforms(&Source::Own(Arc::new(Own(rain(Some(12))))));
 }
 
 #[test]

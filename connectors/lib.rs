@@ -2,6 +2,7 @@
 
 mod durable;
 pub mod kafka;
+mod own;
 pub mod rejects;
 pub mod synthetic;
 pub mod zarr;
@@ -9,6 +10,7 @@ pub mod zarr;
 mod sink;
 mod source;
 
+pub use own::{Feed, Next, Reader};
 pub use sink::{Call, Opened, RejectsSink, Sink, SinkConfig};
 pub use source::{Source, SourceConfig};
 

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use physicnet_stream::{Catalogue, Failure, Reject, Result, format_time, route};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use timely::dataflow::StreamVec;
@@ -16,7 +17,7 @@ use crate::durable::durable;
 use crate::zarr::{Folder, Writing, file_name};
 
 /// A directory of rejected frames.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectsConfig {
     /// The directory; a folder for each sensor is made in it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use physicnet_stream::{Catalogue, Forecast, Pace, Reject, Result, SensorId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
 use timely::dataflow::operators::vec::Map;
@@ -14,7 +15,7 @@ use crate::rejects::{self, RejectsConfig};
 use crate::zarr::{self, Progress, ZarrSink};
 
 /// A sink as a job file says it: `type` and the settings of that type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SinkConfig {
     /// A Zarr store for each sensor.
@@ -37,7 +38,7 @@ impl SinkConfig {
             Self::Kafka(config) => {
                 let topics = sources.iter().filter_map(|source| match source {
                     Source::Kafka(topics) => Some(Arc::clone(topics)),
-                    Source::Zarr(_) | Source::Synthetic(_) => None,
+                    Source::Zarr(_) | Source::Synthetic(_) | Source::Own(_) => None,
                 });
                 Ledger::new(config, job, topics.collect())
                     .map(|ledger| Opened::Ledger(Box::new(ledger)))

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use physicnet_stream::{Frame, Pace, Result, Resume, Sensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::{Scope, StreamVec};
 
 use crate::kafka::{self, KafkaSource, Topics};
+use crate::own::{self, Feed};
 use crate::synthetic::{self, SyntheticSource};
 use crate::zarr::{self, Archive, ZarrSource};
 
 /// A source as a job file says it: `type` and the settings of that type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
     /// A Zarr store.
@@ -52,6 +54,8 @@ pub enum Source {
     Synthetic(Arc<SyntheticSource>),
     /// Topics of Kafka.
     Kafka(Arc<Topics>),
+    /// The program itself.
+    Own(Arc<dyn Feed>),
 }
 
 impl Source {
@@ -64,13 +68,14 @@ impl Source {
             Self::Zarr(archive) => Ok(archive.sensors().to_vec()),
             Self::Synthetic(config) => config.sensors(),
             Self::Kafka(topics) => Ok(topics.sensors()),
+            Self::Own(feed) => Ok(feed.sensors()),
         }
     }
 
     /// What sensors of any name are like, where it may yield such.
     pub fn any(&self) -> Option<&Arc<Sensor>> {
         match self {
-            Self::Zarr(_) | Self::Synthetic(_) => None,
+            Self::Zarr(_) | Self::Synthetic(_) | Self::Own(_) => None,
             Self::Kafka(topics) => topics.any(),
         }
     }
@@ -87,6 +92,7 @@ impl Source {
             Self::Zarr(archive) => zarr::source(scope, &[Arc::clone(archive)], resume, pace),
             Self::Synthetic(config) => synthetic::source(scope, config, resume, pace),
             Self::Kafka(topics) => kafka::source(scope, topics, resume, pace),
+            Self::Own(feed) => own::source(scope, &**feed, resume, pace),
         };
         if resume.next.is_empty() && resume.scored.is_empty() {
             return frames;

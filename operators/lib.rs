@@ -22,5 +22,20 @@ pub mod layers;
 pub mod model;
 mod stage;
 
+/// What a program needs to put the stages on streams of its own.
+pub mod prelude {
+    pub use crate::admission::{AdmissionConfig, Admit, Memory};
+    pub use crate::cropping::Crop;
+    pub use crate::encoding::Encode;
+    pub use crate::experts::{Bank, Consult};
+    pub use crate::fusion::{Fuse, FuseConfig};
+    pub use crate::learning::Learn;
+    pub use crate::model::{Checkpoint, ModelConfig, VariableConfig};
+    pub use crate::quantization::{Quantize, Watch};
+    pub use crate::scoring::Score;
+    pub use crate::swapping::Appoint;
+    pub use crate::windowing::Windowed;
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,12 @@ use candle_nn::{VarBuilder, VarMap};
 use physicnet_stream::{
     Axis, Cadence, Catalogue, Failure, Forecast, Frame, Grid, Sensor, Variable,
 };
-use timely::dataflow::operators::{Capture, Input, Probe};
+use timely::dataflow::operators::{Capture, Input, Inspect, Probe};
 
 use crate::admission::{AdmissionConfig, Admit, Memory};
 use crate::cropping::{Crop, Transform, View};
 use crate::encoding::Encode;
-use crate::experts::{Consult, Known, between};
+use crate::experts::{Bank, Consult, Known, between};
 use crate::fusion::{Fuse, FuseConfig};
 use crate::layers::Boundary;
 use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
@@ -121,7 +121,7 @@ fn stream(
                 .encode(batch, &failure)
                 .quantize(batch, &failure)
                 .windows(false, &failure)
-                .consult(batch, &failure)
+                .consult(&Bank::default(), batch, &failure)
                 .fuse(&config, batch, &failure)
                 .probe();
             let wrapped = timely::dataflow::operators::vec::Map::map(forecasts, |forecast| {
@@ -266,6 +266,74 @@ fn nothing_but_the_sensor_decides_its_forecasts() {
             bits(&stream(&checkpoint, &catalogue, frames.clone(), workers, batch, per_epoch));
         assert!(told == alone, "{workers} workers, batch {batch}, {per_epoch} frames an epoch");
     }
+}
+
+#[test]
+fn experts_of_ones_own_go_out_beside_the_others() {
+    let checkpoint = shaken(&small(2));
+    let sensors = catalogue(&[("a", 18, 21)], 2);
+    let told = |bank: &Bank| {
+        let (checkpoint, sensors, bank) = (checkpoint.clone(), sensors.clone(), bank.clone());
+        timely::execute_directly(move |worker| {
+            let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
+            let failure = Failure::default();
+            let config = FuseConfig { products: vec!["persistence".into()] };
+            let all = Rc::new(std::cell::RefCell::new(Vec::new()));
+            let seen = Rc::clone(&all);
+            let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+                let (input, frames) = scope.new_input::<Vec<Frame>>();
+                let memory = Memory::of(net.config.history);
+                let (probe, _) = frames
+                    .admit(&AdmissionConfig::default(), &sensors, memory)
+                    .admitted
+                    .appoint(&net)
+                    .crop(&sensors, false, &failure)
+                    .encode(4, &failure)
+                    .quantize(4, &failure)
+                    .windows(false, &failure)
+                    .consult(&bank, 4, &failure)
+                    .fuse(&config, 4, &failure)
+                    .inspect(move |forecast| seen.borrow_mut().push(forecast.clone()))
+                    .probe();
+                (input, probe)
+            });
+            let sensor = sensors.get(&"a".into()).unwrap();
+            for step in 0..4 {
+                input.send(frame(&sensor, step));
+            }
+            input.close();
+            while !probe.done() && !failure.failed() {
+                worker.step();
+            }
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+            (all.take(), failure.take().map(|error| error.to_string()))
+        })
+    };
+    let mut bank = Bank::default();
+    bank.add("still", Expert::Persistence).unwrap();
+    // The frame before the newest, though this network looks back no further than one.
+    let older = |known: &Known, config: &ModelConfig| {
+        Tensor::cat(&vec![&known.past[config.history - 2]; config.horizon], 3)
+    };
+    bank.add("older", older).unwrap();
+    let (forecasts, failed) = told(&bank);
+    assert_eq!((forecasts.len(), failed), (2, None));
+    for forecast in &forecasts {
+        assert_eq!(product(forecast, "still"), product(forecast, "persistence"));
+    }
+    let first = frame(&sensors.get(&"a".into()).unwrap(), 0).data;
+    assert_eq!(product(&forecasts[0], "older"), first.repeat(2));
+
+    for taken in ["advection", "physicnet", "network", "older", ""] {
+        let error = bank.add(taken, Expert::Advection).unwrap_err().to_string();
+        assert!(error.contains("give the expert one of its own"), "{error}");
+    }
+    bank.add("short", |known: &Known, _: &ModelConfig| Ok(known.newest.clone())).unwrap();
+    let (forecasts, failed) = told(&bank);
+    let failed = failed.unwrap();
+    assert!(forecasts.is_empty() && failed.contains("expert short"), "{failed}");
 }
 
 #[test]

@@ -3,14 +3,16 @@
 mod typed;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use physicnet_connectors::kafka::Cluster;
 use physicnet_connectors::synthetic::SyntheticSource;
 use physicnet_connectors::zarr::{ZarrSink, ZarrSource, parse_time};
 use physicnet_connectors::{SinkConfig, SourceConfig};
@@ -18,11 +20,11 @@ use physicnet_operators::model::ModelConfig;
 use physicnet_stream::Stop;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Job, ModelSection, load, parse};
+use crate::config::{Job, ModelSection, load, parse, schema};
 use crate::evaluate::{Period, evaluate, table};
-use crate::training::{Told, TrainConfig, calibrate, train};
-use crate::{demo, engine, inspect, publish, simulate, swap, tail, top};
-use typed::{Cli, ClusterFlags, Command, Evaluate, Publish, Run, Simulate, SwapFlags, Tail};
+use crate::training::{Told, TrainConfig, calibrate, suits, train};
+use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
+use typed::{Cli, ClusterFlags, Command, Evaluate, Kind, Publish, Run, Simulate, SwapFlags, Tail};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -38,10 +40,25 @@ pub fn main() -> ExitCode {
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let told = format!("error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "{told}{}", way_out(&told));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to do about what the system says, which names what it is about and no more.
+fn way_out(told: &str) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let hints = [
+        ("(os error 2)", format!("relative paths are relative to {}", here.display())),
+        ("(os error 13)", "whoever runs it needs the right to; or name another place".to_owned()),
+        ("(os error 17)", "a file is in the way: name another place".to_owned()),
+        ("(os error 20)", "a file is in the way: name another place".to_owned()),
+        ("(os error 28)", "make room, and start it again: what is whole is kept".to_owned()),
+    ];
+    let hint = hints.into_iter().find(|(said, _)| told.contains(said));
+    hint.map_or(String::new(), |(_, hint)| format!("\n       {hint}"))
 }
 
 fn execute(command: Command) -> Result<()> {
@@ -60,17 +77,33 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Publish(flags) => publication(flags),
         Command::Tail(flags) => tailing(flags),
-        Command::Inspect { path, variables, picture } => {
-            say(&inspect::inspect(&path, &variables, picture.as_deref())?)
+        Command::Inspect { path, beside: Some(beside), .. } => {
+            say(&inspect::differences(&path, &beside)?)
+        }
+        Command::Inspect { path, beside: None, variables, picture, show } => {
+            let show = show.then(terminal);
+            say(&inspect::inspect(&path, &variables, picture.as_deref(), show)?)
         }
         Command::Validate { files } => files.iter().try_for_each(|file| {
-            validate(file).with_context(|| file.display().to_string())?;
+            validate(file)?;
             say(&format!("{}: fits", file.display()))
         }),
         Command::Swap(flags) => swapping(flags),
         Command::Top { url, token_file } => {
             let client = top::Client::new(&url, token_file.as_deref())?;
             top::top(&client, &mut std::io::stdout().lock())
+        }
+        Command::Schema { kind } => say(&serde_json::to_string_pretty(&kind.schema())?),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "physicnet", &mut text);
+            say(&String::from_utf8_lossy(&text))
+        }
+        Command::Man { folder } => {
+            let written = std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder));
+            written.with_context(|| format!("writing into {}", folder.display()))?;
+            say(&format!("{}: written", folder.display()))
         }
         Command::Demo { out, forecasts, workers, dashboard } => {
             demo::demo(&out, forecasts, workers, dashboard, &interruptible()?)
@@ -88,6 +121,10 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
     if !hosts.is_empty() {
         job.hosts = hosts;
     }
+    job.check()?;
+    // Before it is read, and until the end.
+    let scores = job.scoring.as_ref().and_then(|scoring| scoring.store.as_ref());
+    let _alone = scores.filter(|_| job.process == 0).map(|path| scores::lock(path)).transpose()?;
     let mut parts = job.open()?;
     let _served = job.serve(&mut parts)?;
     let (counts, health) = (parts.counts.clone(), parts.health.clone());
@@ -161,18 +198,15 @@ fn evaluation(flags: Evaluate) -> Result<()> {
             let source = serde_json::to_string(&SourceConfig::Zarr(source))?;
             parse(&format!("sources: [{}]", source.replace('$', "$$")), false)?
         }
-        (None, None) => bail!("name a job file, or a store with --zarr"),
+        (None, None) => bail!(
+            "what is to be scored? Name a job file, `physicnet evaluate job.yaml`, or a store, \
+             `physicnet evaluate --zarr radar.zarr --checkpoint radar.safetensors`"
+        ),
     };
     if let Some(path) = &flags.checkpoint {
         job.model = ModelSection { checkpoint: Some(path.clone()), ..ModelSection::default() };
     } else if flags.job.is_none() {
-        let mut model = ModelConfig {
-            learned_flow: false,
-            gate: false,
-            residual: false,
-            quantization: physicnet_operators::model::Quantization::None,
-            ..ModelConfig::default()
-        };
+        let mut model = ModelConfig::classical(Vec::new());
         model.horizon = flags.horizon.unwrap_or(model.horizon);
         job.model = ModelSection { untrained: Some(model), ..ModelSection::default() };
     }
@@ -188,7 +222,10 @@ fn evaluation(flags: Evaluate) -> Result<()> {
     let period = Period { from: time(&flags.from)?, to: time(&flags.to)?, stride: flags.stride };
     let report = evaluate(&job, &period, &interruptible()?)?;
     if report.sensors.is_empty() {
-        bail!("nothing was verified: the period holds no observation after a full window");
+        bail!(
+            "nothing was verified: the period holds no observation after a full window; \
+             `physicnet inspect` lists the times of a store, its gaps and what is missing"
+        );
     }
     if let Some(path) = &flags.json {
         let text = serde_json::to_string_pretty(&report.json())?;
@@ -221,12 +258,7 @@ fn publication(flags: Publish) -> Result<()> {
 fn tailing(flags: Tail) -> Result<()> {
     let cluster = flags.kafka.cluster()?;
     let Tail { topic, kafka, from, count, no_follow, sensor, picture, show } = flags;
-    // Below a picture there is room for its line and the next prompt.
-    let size = || {
-        let size = terminal_size::terminal_size();
-        size.map_or([80, 24], |(columns, rows)| [columns.0.into(), rows.0.into()])
-    };
-    let show = show.then(size).map(|[columns, rows]: [usize; 2]| [columns, rows.max(6) - 4]);
+    let show = show.then(terminal);
     let (format, follow) = (kafka.format, !no_follow);
     let config = tail::Tail { cluster, topic, format, from, follow, count, sensor, picture, show };
     match tail::tail(&config, &mut std::io::stdout().lock(), &interruptible()?) {
@@ -237,11 +269,19 @@ fn tailing(flags: Tail) -> Result<()> {
     }
 }
 
+/// The characters that a picture may take: below it there is room for a line and the next prompt.
+fn terminal() -> [usize; 2] {
+    let size = terminal_size::terminal_size();
+    let [columns, rows]: [usize; 2] =
+        size.map_or([80, 24], |(columns, rows)| [columns.0.into(), rows.0.into()]);
+    [columns, rows.max(6) - 4]
+}
+
 fn swapping(SwapFlags { job, checkpoint, shadow_for, back }: SwapFlags) -> Result<()> {
     let job: Job = load(&job)?;
     let control = job.model.control.as_deref();
     let control = control.context("model.control: the job names no folder for requests")?;
-    let folder = swap::Folder::open(control)?;
+    let folder = swap::Folder::new(control, &job.name);
     let (checkpoint, shadow_for) = if back {
         let state = folder.state()?;
         let before = state.before.last().context("no model has served before this one")?;
@@ -268,19 +308,48 @@ fn gone(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the file and all that it names fit together.
-fn validate(path: &std::path::Path) -> Result<()> {
+fn validate(path: &Path) -> Result<()> {
+    // Reading it names the file by itself.
+    let checked = match kind(path)? {
+        Kind::Job => load::<Job>(path)?.open().map(drop),
+        Kind::Simulate => load::<SyntheticSource>(path)?.validate().map_err(Into::into),
+        Kind::Cluster => load::<Cluster>(path).map(drop),
+        Kind::Train => suits(&load(path)?),
+    };
+    checked.with_context(|| path.display().to_string())
+}
+
+/// What kind of file it is: the one that knows most of its keys.
+fn kind(path: &Path) -> Result<Kind> {
     let raw: serde_json::Value = load(path)?;
-    if raw.get("sources").is_some() {
-        load::<Job>(path)?.open().map(drop)
-    } else if raw.get("field").is_some() {
-        Ok(load::<SyntheticSource>(path)?.validate()?)
-    } else {
-        let config: TrainConfig = load(path)?;
-        config.validate()?;
-        for source in &config.data {
-            physicnet_connectors::zarr::Archive::open(source)?;
+    let keys: Vec<&String> = raw.as_object().into_iter().flat_map(|keys| keys.keys()).collect();
+    let all = [Kind::Job, Kind::Train, Kind::Simulate, Kind::Cluster];
+    let knows = all.map(|kind| {
+        let schema = kind.schema();
+        keys.iter().filter(|key| schema["properties"].get(key.as_str()).is_some()).count()
+    });
+    let most = knows.into_iter().max().unwrap_or(0);
+    let mut likely = all.into_iter().zip(knows).filter(|(_, known)| *known == most);
+    match (likely.next(), likely.next()) {
+        (Some((kind, 1..)), None) => Ok(kind),
+        _ => {
+            bail!(
+                "{}: no one kind of file has the keys {keys:?}: a job has `sources` and `model`, a \
+                 training file `data` and `out`, a simulation `field`, a cluster `brokers`",
+                path.display()
+            )
         }
-        Ok(())
+    }
+}
+
+impl Kind {
+    fn schema(self) -> serde_json::Value {
+        match self {
+            Self::Job => schema::<Job>(),
+            Self::Train => schema::<TrainConfig>(),
+            Self::Simulate => schema::<SyntheticSource>(),
+            Self::Cluster => schema::<Cluster>(),
+        }
     }
 }
 
@@ -310,9 +379,22 @@ fn say(text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn simulate_lists_every_kind_and_its_example() {
+        let command = Cli::command();
+        let simulate = command.find_subcommand("simulate").unwrap();
+        let help = simulate.get_after_help().unwrap().to_string();
+        for field in physicnet_connectors::synthetic::Field::all() {
+            let line = help.lines().find(|line| line.trim().starts_with(field.kind())).unwrap();
+            let folder = line.split(['(', ')']).nth(1).unwrap();
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let example: SyntheticSource = load(&root.join(folder).join("simulate.yaml")).unwrap();
+            assert_eq!(example.field.kind(), field.kind());
+            example.validate().unwrap();
+        }
+    }
 
     #[test]
     fn every_command_explains_itself() {

@@ -10,6 +10,7 @@ mod fit;
 mod job;
 mod learn;
 mod places;
+mod schema;
 mod scoring;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ pub use drift::DriftSection;
 pub(crate) use fit::fits;
 pub use job::{Job, ModelSection};
 pub use learn::LearnSection;
+pub use schema::schema;
 pub use scoring::ScoringSection;
 
 /// Reads the file at `path`.
@@ -45,6 +47,9 @@ pub fn parse<T: DeserializeOwned>(text: &str, toml: bool) -> Result<T> {
     } else {
         serde_yaml_ng::from_str(text).map_err(|error| anyhow!("not YAML: {error}"))?
     };
+    if value.is_null() {
+        bail!("there is nothing in it; docs/jobs.md and docs/training.md say what may be");
+    }
     let environment = |name: &str| std::env::var(name).ok();
     interpolate(&mut value, &mut String::new(), &environment)?;
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -152,6 +157,7 @@ mod tests {
             ("name: a\nlist: []\nlits: []", "lits: unknown field"),
             ("name: ${PHYSICNET_ABSENT}\nlist: []", "name"),
             ("name: [", "not YAML"),
+            ("# a comment\n", "there is nothing in it"),
         ] {
             let error = format!("{:#}", parse::<Small>(text, false).unwrap_err());
             assert!(error.starts_with(expected), "{error}");

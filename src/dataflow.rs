@@ -85,8 +85,8 @@ pub fn forecast<'scope>(
     let drift = coded.clone().drift(parts.drift, failure);
     let drift = drift.inspect(parts.health.drift()).inspect(watch.drift());
     let windows = room(scope, "windowing", coded, |s| s.windows(parts.scores.is_some(), failure));
-    let consulted =
-        room(scope, "experts", windows, |s| s.consult(batch, failure)).inspect(watch.consulted());
+    let consulted = room(scope, "experts", windows, |s| s.consult(&parts.bank, batch, failure));
+    let consulted = consulted.inspect(watch.consulted());
     let mut forecasts = room(scope, "fusion", consulted, |s| s.fuse(&parts.fuse, batch, failure));
     let mut tried = None;
     if let Some(swap) = swap {
@@ -101,7 +101,7 @@ pub fn forecast<'scope>(
         Some(learn) => {
             let observed = observed.clone();
             let Learning { forecasts, learnt } = forecasts.learn(observed, learn, &start.learnt);
-            let learnt = learnt.inspect(parts.health.serving(watch.events()));
+            let learnt = learnt.inspect(parts.health.serving(&start.learnt, watch.events()));
             (forecasts.inspect(parts.health.served()), Some(learnt))
         }
         None => (forecasts, None),

@@ -12,6 +12,7 @@ use candle_core::Device;
 use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
+use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::{LearnConfig, Learnt};
 use physicnet_operators::model::{Checkpoint, ModelConfig};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub checkpoint: Checkpoint,
     /// Where it computes.
     pub device: Device,
+    /// Experts of the program's own, forecasting beside those of the house.
+    pub bank: Bank,
     /// What goes out with a forecast.
     pub fuse: FuseConfig,
     /// The largest batch of a stage.
@@ -215,7 +218,8 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
     let net = parts.checkpoint.network(&parts.device);
     let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
-    let (claim, start) = if parts.ledger.is_some() || parts.scores.is_some() {
+    let asks = parts.ledger.is_some() || parts.scores.is_some() || parts.swap.is_some();
+    let (claim, start) = if asks {
         agree(worker, parts, pace)
     } else {
         (None, Start { resume: parts.resume.clone(), ..Start::default() })
@@ -252,6 +256,8 @@ pub struct Start {
     pub resume: Resume,
     /// What forecasts have learnt of each sensor.
     pub learnt: BTreeMap<SensorId, Learnt>,
+    /// The model that serves.
+    pub model: Arc<str>,
 }
 
 /// Where the job goes on, the same for every worker of every process: the first worker makes
@@ -275,7 +281,8 @@ fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Sta
             None => Ok(parts.resume.clone()),
         };
         let start = resume.map(|resume| {
-            let mut start = Start { resume, ..Start::default() };
+            let model = Arc::clone(&parts.checkpoint.id);
+            let mut start = Start { resume, model, ..Start::default() };
             if let Some(scores) = &parts.scores {
                 start.resume.reach_back(scores.reached().clone());
                 start.learnt = scores.learnt().clone();
@@ -291,8 +298,17 @@ fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Sta
     let start = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
         // In the process of the first worker its own report stands, which says why.
         pace.failure.report(Error::new("process 0", "could not start; its log says why"));
-        Start::default()
+        Start { model: Arc::clone(&parts.checkpoint.id), ..Start::default() }
     });
+    if start.model != parts.checkpoint.id {
+        // They may have read a folder of swaps while another instance changed the model.
+        let (first, own) = (&start.model, &parts.checkpoint.id);
+        let why = format!(
+            "process 0 starts with model {first}, this one with {own}; give all of them the same \
+             file and folder, and start again"
+        );
+        pace.failure.report(Error::new("model", why));
+    }
     (claim, start)
 }
 

@@ -104,14 +104,22 @@ impl Health {
         }
     }
 
-    /// Takes note of what a sensor's gate lets through, and says when that changes.
-    pub(crate) fn serving(&self, events: Events) -> impl FnMut(&(SensorId, Learnt)) + 'static {
+    /// Takes note of what a sensor's gate lets through, and says when that changes. One that was
+    /// closed `before` the start has been told of.
+    pub(crate) fn serving(
+        &self,
+        before: &BTreeMap<SensorId, Learnt>,
+        events: Events,
+    ) -> impl FnMut(&(SensorId, Learnt)) + 'static {
         let health = self.clone();
+        let known = before.iter().map(|(sensor, learnt)| (sensor.clone(), learnt.standing().0));
+        let mut start: BTreeMap<SensorId, Serving> = known.collect();
         move |(sensor, learnt)| {
             let (gate, errors) = learnt.standing();
             let mut sensors = health.lock();
             let known = sensors.entry(sensor.clone()).or_default();
-            let before = known.gate.replace(gate).unwrap_or(Serving::Blend);
+            let before = known.gate.replace(gate).or_else(|| start.remove(sensor));
+            let before = before.unwrap_or(Serving::Blend);
             let closed = before == Serving::Blend && gate != before;
             known.closed += u64::from(closed);
             drop(sensors);
@@ -183,7 +191,7 @@ fn turned(gate: Serving, [network, advection, persistence]: [f64; 3]) -> String 
 
 /// Says that an alarm has begun or ended.
 fn tell(drift: &Drift) {
-    let Drift { sensor, valid_time, distance, missing, limit, alarm } = drift;
+    let Drift { sensor, valid_time, distance, missing, limit, alarm, .. } = drift;
     let time = format_time(*valid_time);
     let distance = distance.map_or("unknown".to_owned(), |distance| format!("{distance:.3}"));
     let (limit, missing) = (format!("{limit:.3}"), format!("{:.1} %", 100.0 * missing));

@@ -1,16 +1,20 @@
-//! What is in a store or a checkpoint, in a page of text.
+//! What is in a store, a checkpoint or a job, in a page of text.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use physicnet_connectors::SinkConfig;
 use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
-use physicnet_operators::model::Checkpoint;
+use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
 use physicnet_operators::scoring::Metrics;
-use physicnet_stream::{Frame, format_time};
+use physicnet_stream::{Frame, Sensor, format_time};
+use serde_json::{Value, json};
 
-use crate::render::{Panel, Row, Shade, draw};
+use crate::config::{Job, load};
+use crate::render::{Panel, Row, Shade, blocks, draw};
 
 /// Frames that statistics are taken from.
 const SAMPLE: usize = 64;
@@ -19,33 +23,42 @@ const SHOWN: usize = 6;
 /// Gaps and sensors that are listed before the rest is only counted.
 const LISTED: usize = 8;
 
-/// Describes the store or checkpoint at `path`; with `picture`, draws frames of the first sensor
-/// of a store there.
+/// Describes the store, checkpoint or job at `path`. Of a store, frames of the first sensor are
+/// drawn at `picture`, and in as many characters of a terminal as `show` says: columns and rows.
 ///
 /// # Errors
-/// When it is neither, or cannot be read.
-pub fn inspect(path: &Path, variables: &[String], picture: Option<&Path>) -> Result<String> {
+/// When it is none of them, or cannot be read.
+pub fn inspect(
+    path: &Path,
+    variables: &[String],
+    picture: Option<&Path>,
+    show: Option<[usize; 2]>,
+) -> Result<String> {
+    ensure!(
+        is_url(path) || path.exists(),
+        "{}: there is nothing; look at the path",
+        path.display()
+    );
     if path.is_dir() || is_url(path) {
         let config = ZarrSource { variables: variables.to_vec(), ..ZarrSource::new(path) };
-        return store(&Archive::open(&config)?, picture);
+        return store(&Archive::open(&config)?, picture, show);
     }
-    checkpoint(&Checkpoint::load(path)?)
+    let plain = variables.is_empty() && picture.is_none() && show.is_none();
+    ensure!(plain, "{}: --variable, --picture and --show are for stores", path.display());
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    match &*extension {
+        "yaml" | "yml" | "toml" => job(&load(path)?),
+        _ => checkpoint(path),
+    }
 }
 
-fn store(archive: &Archive, picture: Option<&Path>) -> Result<String> {
+fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) -> Result<String> {
     let mut text = String::new();
     let sensors = archive.sensors();
     let _ = writeln!(text, "{}: {} sensors", archive.config().path.display(), sensors.len());
     for (index, sensor) in sensors.iter().enumerate().take(LISTED) {
         let times = archive.times(index);
-        let [channels, height, width] = sensor.grid.shape();
-        let _ = writeln!(
-            text,
-            "\n{}: {} frames of {channels} x {height} x {width}, every {} s",
-            sensor.id,
-            times.len(),
-            sensor.cadence.nanoseconds() as f64 / 1e9,
-        );
+        let _ = writeln!(text, "\n{}: {} frames of {}", sensor.id, times.len(), form(sensor));
         for axis in [&sensor.grid.y, &sensor.grid.x] {
             if let (Some(first), Some(last)) = (axis.values.first(), axis.values.last()) {
                 let _ = writeln!(text, "  {} {first} to {last} {}", axis.name, axis.units);
@@ -71,11 +84,17 @@ fn store(archive: &Archive, picture: Option<&Path>) -> Result<String> {
     if sensors.len() > LISTED {
         let _ = writeln!(text, "\n... and {} more sensors", sensors.len() - LISTED);
     }
-    if let Some(path) = picture {
-        thumbnails(archive, path)?;
-        let _ = writeln!(text, "\npicture: {}", path.display());
+    if picture.is_some() || show.is_some() {
+        thumbnails(&mut text, archive, picture, show)?;
     }
     Ok(text)
+}
+
+/// Channels, rows, columns and cadence.
+fn form(sensor: &Sensor) -> String {
+    let [channels, height, width] = sensor.grid.shape();
+    let seconds = sensor.cadence.nanoseconds() as f64 / 1e9;
+    format!("{channels} x {height} x {width}, every {seconds} s")
 }
 
 /// Up to `count` frames, evenly spread from the first to the last.
@@ -118,44 +137,204 @@ fn statistics(text: &mut String, archive: &Archive, index: usize) -> Result<()> 
     Ok(())
 }
 
-fn thumbnails(archive: &Archive, path: &Path) -> Result<()> {
+fn thumbnails(
+    text: &mut String,
+    archive: &Archive,
+    picture: Option<&Path>,
+    show: Option<[usize; 2]>,
+) -> Result<()> {
     let sensor = archive.sensors().first().context("the store has no sensors")?;
     let frames = spread(archive, 0, SHOWN)?;
     let [_, height, width] = sensor.grid.shape();
     let variable = sensor.grid.variables.first().context("the store has no variables")?;
-    let field = |frame: &'_ Frame| frame.data[..height * width].to_vec();
-    let fields: Vec<Vec<f32>> = frames.iter().map(field).collect();
+    let fields: Vec<&[f32]> = frames.iter().map(|frame| &frame.data[..height * width]).collect();
     let shade = if Metrics::is_rain(&variable.units) {
         Shade::Rain
     } else {
-        Shade::covering(fields.iter().map(Vec::as_slice))
+        Shade::covering(fields.iter().copied())
     };
-    let panels = (frames.iter().zip(&fields)).map(|(frame, field)| {
-        let label = format_time(frame.valid_time).get(5..16).unwrap_or_default().to_owned();
-        Some(Panel { label, field, width })
-    });
-    let rows = [Row { label: variable.name.clone(), panels: panels.collect() }];
-    draw(sensor.id.as_str(), &rows, shade, &variable.units).save(path)
+    let label =
+        |frame: &Frame| format_time(frame.valid_time).get(5..16).unwrap_or_default().to_owned();
+    if let Some([columns, rows]) = show {
+        let labels: Vec<_> = frames.iter().map(label).collect();
+        let _ = writeln!(text, "\n{} of {}: {}", variable.name, sensor.id, labels.join(", "));
+        text.push_str(&blocks(&fields, width, shade, columns, rows));
+    }
+    if let Some(path) = picture {
+        let panels = (frames.iter().zip(&fields))
+            .map(|(frame, field)| Some(Panel { label: label(frame), field, width }));
+        let rows = [Row { label: variable.name.clone(), panels: panels.collect() }];
+        draw(sensor.id.as_str(), &rows, shade, &variable.units).save(path)?;
+        let _ = writeln!(text, "\npicture: {}", path.display());
+    }
+    Ok(())
 }
 
-fn checkpoint(checkpoint: &Checkpoint) -> Result<String> {
+fn checkpoint(path: &Path) -> Result<String> {
+    let checkpoint = Checkpoint::load(path)?;
     let mut text = String::new();
-    let parameters: usize = checkpoint.weights.values().map(|w| w.elem_count()).sum();
+    let bytes = std::fs::metadata(path)?.len();
+    let mut rooms = BTreeMap::<&str, usize>::new();
+    for (name, weight) in &checkpoint.weights {
+        *rooms.entry(name.split('.').next().unwrap_or(name)).or_default() += weight.elem_count();
+    }
+    let parameters: usize = rooms.values().sum();
+    let rooms: Vec<_> = rooms.iter().map(|(room, count)| format!("{room} {count}")).collect();
     let _ = writeln!(
         text,
-        "checkpoint {}: {parameters} parameters in {} tensors\n\n{}\n{}",
+        "checkpoint {}: {parameters} parameters in {} tensors ({}), {:.2} MiB\n\n{}\n{}",
         checkpoint.id,
         checkpoint.weights.len(),
+        rooms.join(", "),
+        bytes as f64 / f64::from(1 << 20),
         serde_yaml_ng::to_string(&checkpoint.config)?,
         serde_yaml_ng::to_string(&checkpoint.provenance)?,
     );
     let known = checkpoint.usage.as_ref().map(usage);
     let unknown =
         || "codes: how they are used is not known; `physicnet calibrate` counts it".into();
-    let _ = writeln!(text, "{}\n", known.unwrap_or_else(unknown));
+    let _ = writeln!(text, "{}", known.unwrap_or_else(unknown));
+    // Reading refuses weights that are not finite, and names them.
+    let mut still = 0;
+    let mut list = String::new();
     for (name, weight) in &checkpoint.weights {
-        let _ = writeln!(text, "  {name:<40} {:?}", weight.dims());
+        let values: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+        let (norm, most) = (norm(&values), values.iter().fold(0.0_f32, |m, v| m.max(v.abs())));
+        let mean = norm / (values.len().max(1) as f64).sqrt();
+        still += usize::from(most == 0.0);
+        let shape = format!("{:?}", weight.dims());
+        let _ = writeln!(list, "  {name:<36} {shape:<18} rms {mean:<11.4e} largest {most:.4e}");
     }
+    let _ = writeln!(text, "weights: all finite, {still} tensors are zero\n\n{list}");
+    Ok(text)
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// How the checkpoint at `other` differs from the one at `path`: keys of the config and of the
+/// provenance, and the relative change of every weight, `|other - weight| / |weight|` in the
+/// Euclidean norm.
+///
+/// # Errors
+/// When one of them is no checkpoint, or cannot be read.
+pub fn differences(path: &Path, other: &Path) -> Result<String> {
+    let (one, two) = (Checkpoint::load(path)?, Checkpoint::load(other)?);
+    let mut text = format!("{} {}\n{} {}\n", one.id, path.display(), two.id, other.display());
+    let keys = |config: &ModelConfig, provenance: &Provenance| {
+        let mut keys = BTreeMap::new();
+        flatten(&json!({"config": config, "provenance": provenance}), "", &mut keys);
+        keys
+    };
+    let ours = keys(&one.config, &one.provenance);
+    let theirs = keys(&two.config, &two.provenance);
+    let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    text.push('\n');
+    for name in names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name)) {
+        let said = |keys: &BTreeMap<String, Value>| {
+            keys.get(name).map_or("absent".to_owned(), Value::to_string)
+        };
+        let _ = writeln!(text, "{name}: {} -> {}", said(&ours), said(&theirs));
+    }
+    text.push('\n');
+    let (mut moved, mut whole) = (0.0, 0.0);
+    let names: BTreeSet<_> = one.weights.keys().chain(two.weights.keys()).collect();
+    for name in names {
+        let (Some(a), Some(b)) = (one.weights.get(name), two.weights.get(name)) else {
+            let place = if one.weights.contains_key(name) { path } else { other };
+            let _ = writeln!(text, "  {name:<36} only in {}", place.display());
+            continue;
+        };
+        if a.dims() != b.dims() {
+            let _ = writeln!(text, "  {name:<36} {:?} -> {:?}", a.dims(), b.dims());
+            continue;
+        }
+        let change: Vec<f32> = (b - a)?.flatten_all()?.to_vec1()?;
+        let (change, size) = (norm(&change), norm(&a.flatten_all()?.to_vec1::<f32>()?));
+        moved += change * change;
+        whole += size * size;
+        let _ = writeln!(text, "  {name:<36} {}", share(change, size));
+    }
+    let all = share(f64::sqrt(moved), f64::sqrt(whole));
+    let _ = writeln!(text, "\nweights of one shape, together: {all}");
+    Ok(text)
+}
+
+/// A change in relation to what changed.
+fn share(change: f64, size: f64) -> String {
+    match (change > 0.0, size > 0.0) {
+        (false, _) => "the same".to_owned(),
+        (true, true) => format!("changed by {:.3} %", 100.0 * change / size),
+        (true, false) => "changed from zero".to_owned(),
+    }
+}
+
+/// The leaves below `value` by their paths.
+fn flatten(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
+    let mut below = |key: &str, value| {
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        flatten(value, &path, into);
+    };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| below(key, value)),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().enumerate().for_each(|(at, value)| below(&at.to_string(), value));
+        }
+        leaf => _ = into.insert(path.to_owned(), leaf.clone()),
+    }
+}
+
+/// What a job file comes to: everything that it names is opened, and nothing runs.
+fn job(job: &Job) -> Result<String> {
+    let parts = job.open()?;
+    let mut text = format!("job {}\n", job.name);
+    let _ = writeln!(text, "\nsensors");
+    let sensors = parts.catalogue.known();
+    let more = sensors.len().saturating_sub(LISTED);
+    for sensor in sensors.take(LISTED) {
+        let from = parts.resume.from(&sensor.id);
+        let goes_on = if from > 0 { format!(", goes on at frame {from}") } else { String::new() };
+        let names: Vec<_> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
+        let (id, form) = (&sensor.id, form(sensor));
+        let _ = writeln!(text, "  {id}: {} as {form}{goes_on}", names.join(", "));
+    }
+    if more > 0 {
+        let _ = writeln!(text, "  ... and {more} more");
+    }
+    if let Some(any) = parts.catalogue.any() {
+        let _ = writeln!(text, "  any other: {}", form(any));
+    }
+    let (model, weights) = (&parts.checkpoint.config, &parts.checkpoint.weights);
+    let parameters: usize = weights.values().map(|weight| weight.elem_count()).sum();
+    let (id, history, horizon) = (&parts.checkpoint.id, model.history, model.horizon);
+    let _ = writeln!(
+        text,
+        "\nmodel {id}: {parameters} parameters; {horizon} leads from {history} frames"
+    );
+    let products: Vec<_> = parts.fuse.products.iter().map(|name| name.as_str()).collect();
+    let _ = writeln!(text, "products: {}", [&["physicnet"], &*products].concat().join(", "));
+    let _ = writeln!(text, "\nwrites");
+    for sink in &job.sinks {
+        match sink {
+            SinkConfig::Zarr(zarr) => {
+                for path in zarr.paths(&parts.catalogue)?.into_values().take(LISTED) {
+                    let _ = writeln!(text, "  forecasts: {}", path.display());
+                }
+            }
+            SinkConfig::Kafka(kafka) => {
+                let topic = kafka.topic.as_deref().unwrap_or("none, progress alone");
+                let _ = writeln!(text, "  forecasts: topic {topic} at {}", kafka.cluster.brokers);
+            }
+        }
+    }
+    if let Some(rejects) = &job.rejects {
+        let _ = writeln!(text, "  rejects: {}", rejects.path.display());
+    }
+    if let Some(store) = job.scoring.as_ref().and_then(|scoring| scoring.store.as_ref()) {
+        let _ = writeln!(text, "  scores: {}", store.display());
+    }
+    let _ = writeln!(text, "\nwith every default\n\n{}", serde_yaml_ng::to_string(job)?);
     Ok(text)
 }
 

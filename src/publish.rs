@@ -162,8 +162,8 @@ impl Origin {
     }
 
     /// The frames of the `sensors` of these indices, a step of all after the other, as far as
-    /// `hand` takes them.
-    fn walk(&self, sensors: &[usize], hand: impl Fn(Result<Frame>) -> bool) {
+    /// `hand` takes them; none for a sensor that has ended before the others.
+    fn walk(&self, sensors: &[usize], hand: impl Fn(Result<Option<Frame>>) -> bool) {
         let walked = match self {
             Self::Store { archive, repeat } => store(archive, *repeat, sensors, &hand),
             Self::Simulation(source) => simulation(source, sensors, &hand),
@@ -178,7 +178,7 @@ fn store(
     archive: &Archive,
     repeat: bool,
     sensors: &[usize],
-    hand: &impl Fn(Result<Frame>) -> bool,
+    hand: &impl Fn(Result<Option<Frame>>) -> bool,
 ) -> Result<()> {
     let times = archive.times(0);
     let cadence = archive.sensors().first().map_or(0, |sensor| sensor.cadence.nanoseconds());
@@ -190,7 +190,7 @@ fn store(
             for &sensor in sensors {
                 let mut read = archive.read(sensor, frame)?;
                 read.valid_time = read.valid_time.saturating_add(lap.saturating_mul(round));
-                if !hand(Ok(read)) {
+                if !hand(Ok(Some(read))) {
                     return Ok(());
                 }
             }
@@ -205,18 +205,18 @@ fn store(
 fn simulation(
     source: &SyntheticSource,
     sensors: &[usize],
-    hand: &impl Fn(Result<Frame>) -> bool,
+    hand: &impl Fn(Result<Option<Frame>>) -> bool,
 ) -> Result<()> {
     let recordings = sensors.iter().map(|sensor| Recording::new(source, *sensor));
     let mut recordings = recordings.collect::<physicnet_stream::Result<Vec<_>>>()?;
-    loop {
+    while recordings.iter().any(|recording| !recording.ended()) {
         for recording in &mut recordings {
-            let Some(frame) = recording.next_frame()? else { return Ok(()) };
-            if !hand(Ok(frame)) {
+            if !hand(Ok(recording.next_frame()?)) {
                 return Ok(());
             }
         }
     }
+    Ok(())
 }
 
 /// Shows `send` every frame with its step and its sensor, until it says no. Threads read or
@@ -230,19 +230,26 @@ fn stream(
     let threads = threads.min(sensors.len()).max(1);
     thread::scope(|scope| {
         let start = |thread: usize| {
-            let (sender, receiver): (SyncSender<Result<Frame>>, _) = sync_channel(READY);
+            let (sender, receiver): (SyncSender<Result<Option<Frame>>>, _) = sync_channel(READY);
             let share: Vec<usize> = (thread..sensors.len()).step_by(threads).collect();
             scope.spawn(move || origin.walk(&share, |frame| sender.send(frame).is_ok()));
             receiver
         };
         // Owned here, so that leaving early closes the channels and thereby ends the threads.
-        let receivers: Vec<Receiver<Result<Frame>>> = (0..threads).map(start).collect();
+        let receivers: Vec<Receiver<Result<Option<Frame>>>> = (0..threads).map(start).collect();
         for step in 0.. {
+            let mut ended = true;
             for (index, sensor) in sensors.iter().enumerate() {
-                let Ok(frame) = receivers[index % threads].recv() else { return Ok(()) };
-                if !send(step, frame?, sensor)? {
+                // A thread that is done has no frame of any of its sensors any more.
+                let frame = receivers[index % threads].recv().unwrap_or(Ok(None))?;
+                let Some(frame) = frame else { continue };
+                ended = false;
+                if !send(step, frame, sensor)? {
                     return Ok(());
                 }
+            }
+            if ended {
+                break;
             }
         }
         Ok(())

@@ -11,13 +11,14 @@
 //! and those whose forecasts wait for their observations: nothing is counted twice or left out.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use differential_dataflow::VecCollection;
 use physicnet_operators::learning::Learnt;
 use physicnet_operators::scoring::{Key, Metrics, Pair, Series, Sums, Totals, Verified};
@@ -30,6 +31,9 @@ use timely::dataflow::{ProbeHandle, StreamVec};
 
 /// The layout of the file; another one is not read.
 const VERSION: u32 = 1;
+/// How long another job on the file may take to end: a newer instance takes over from an older.
+const TAKEOVER: Duration =
+    if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
 /// How often the file is written while frames come.
 const EVERY: Duration = Duration::from_secs(1);
 /// How soon to look whether the sinks have an epoch.
@@ -47,6 +51,39 @@ pub struct ScoresFile {
     reached: Resume,
     /// What forecasts had learnt from them.
     learnt: BTreeMap<SensorId, Learnt>,
+}
+
+/// Keeps other jobs out of the file of scores at `path` while what it returns is held, by a file
+/// beside it that ends in `.lock`: the file itself is replaced again and again. The system lets go
+/// of it when the process ends. Nothing where the system locks no files.
+///
+/// # Errors
+/// When another job has it and does not end, or there can be no file.
+pub fn lock(path: &Path) -> Result<Option<File>> {
+    let what = || format!("scoring.store: {}", path.display());
+    let mut name = path.file_name().context("names no file").with_context(what)?.to_owned();
+    name.push(".lock");
+    let beside = folder(path).join(name);
+    std::fs::create_dir_all(folder(path)).with_context(what)?;
+    let opened = File::options().create(true).append(true).open(&beside);
+    let file = opened.with_context(|| format!("{}: its lock {}", what(), beside.display()))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > TAKEOVER => bail!(
+                "{}: another job keeps its scores there; end that one, or name another file",
+                what()
+            ),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Where the file is, or comes to be.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// The first line of the file.
@@ -102,7 +139,7 @@ impl ScoresFile {
             learnt: BTreeMap::new(),
         };
         let what = || format!("scoring.store: {}", path.display());
-        let verified = match std::fs::File::open(path) {
+        let verified = match File::open(path) {
             Ok(file) => scores.read(BufReader::new(file), before).with_context(what)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Verified::default(),
             Err(error) => return Err(error).with_context(what),
@@ -168,13 +205,12 @@ impl ScoresFile {
         learnt: &BTreeMap<SensorId, Learnt>,
         resume: &Resume,
     ) -> Result<()> {
-        let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = folder(&self.path);
         std::fs::create_dir_all(folder)?;
         let mut name = self.path.file_name().context("names no file")?.to_owned();
         name.push(".new");
         let new = folder.join(name);
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&new)?);
+        let mut file = std::io::BufWriter::new(File::create(&new)?);
         serde_json::to_writer(&mut file, &self.head)?;
         file.write_all(b"\n")?;
         for (key, series, newest) in verified.series() {
@@ -193,7 +229,7 @@ impl ScoresFile {
         std::fs::rename(&new, &self.path)?;
         // The first file of all must outlast a power cut: without one, all counts as scored.
         #[cfg(unix)]
-        std::fs::File::open(folder)?.sync_all()?;
+        File::open(folder)?.sync_all()?;
         Ok(())
     }
 }
@@ -328,4 +364,21 @@ pub fn keep<'scope>(
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/scores.jsonl");
+        let held = lock(&path).unwrap();
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(refused.contains("scores.jsonl: another job"), "{refused}");
+        lock(&path.with_file_name("others.jsonl")).unwrap();
+        drop(held);
+        lock(&path).unwrap();
+    }
 }

@@ -36,6 +36,9 @@ fn simulate_on(threads: usize, config: &SyntheticSource, out: &Path, stop: &Stop
     let Some(frames) = config.frames.filter(|frames| *frames > 0) else {
         bail!("frames: a data set ends; say after how many frames");
     };
+    if let Some((key, _)) = config.faults.of_order().iter().find(|(_, share)| *share > 0.0) {
+        bail!("faults.{key}: a data set has every frame once and in order; run a job over it");
+    }
     let sensors = config.sensors()?;
     let samples = (sensors.len() > 1).then_some(sensors.len());
     let mut writer = ArchiveWriter::create(out, &sensors[0].grid, samples, attributes(config)?)?;
@@ -129,7 +132,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use physicnet_connectors::synthetic::{Field, NavierStokes, Rain};
+    use physicnet_connectors::synthetic::{Faults, Field, NavierStokes, Rain};
     use physicnet_connectors::zarr::{Archive, ZarrSource};
 
     use super::*;
@@ -188,6 +191,10 @@ mod tests {
         let endless = SyntheticSource { frames: None, ..rain(1) };
         let error = simulate(&endless, &out, &Stop::default()).unwrap_err();
         assert!(error.to_string().starts_with("frames:"), "{error}");
+
+        let faults = Faults { corrected: 0.1, ..Faults::default() };
+        let error = simulate(&SyntheticSource { faults, ..rain(1) }, &out, &Stop::default());
+        assert!(error.unwrap_err().to_string().starts_with("faults.corrected:"));
 
         let hopeless = NavierStokes { forcing: 1e300, ..NavierStokes::default() };
         let config = SyntheticSource { field: Field::NavierStokes(hopeless), ..rain(2) };

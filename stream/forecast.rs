@@ -32,6 +32,9 @@ pub enum Serving {
 }
 
 impl Serving {
+    /// Every kind, in the order of the flags that stores have: a new one comes last.
+    pub const ALL: [Self; 4] = [Self::Physicnet, Self::Blend, Self::Advection, Self::Persistence];
+
     /// The name that logs, counts and messages use.
     pub fn label(self) -> &'static str {
         match self {

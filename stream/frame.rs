@@ -62,6 +62,18 @@ impl Record {
 }
 
 impl Frame {
+    /// A frame as a source first reads it: the `offset`th of its sensor.
+    pub fn new(
+        sensor: SensorId,
+        valid_time: Time,
+        offset: u64,
+        shape: [usize; 3],
+        data: Vec<f32>,
+    ) -> Self {
+        let (replay, scored, record) = (false, false, None);
+        Self { sensor, valid_time, offset, shape, data, replay, scored, record }
+    }
+
     /// Where it was read: in the partition of its message, else in the series of its sensor.
     pub fn position(&self) -> Position {
         let log = match &self.record {

@@ -53,6 +53,8 @@ fn each_library_has_its_rooms() {
         ("rdkafka", &["connectors/kafka"]),
         ("rustfft", &["connectors/synthetic"]),
         ("clap", &["src/cli.rs", "src/cli"]),
+        ("clap_complete", &["src/cli.rs", "src/cli"]),
+        ("clap_mangen", &["src/cli.rs", "src/cli"]),
         ("axum", &["src/dashboard"]),
         ("tokio", &["src/dashboard", "connectors/zarr/place"]),
         ("ratatui", &["src/top"]),

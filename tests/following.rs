@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::house::{bytes, checkpoint, differences, python, run, start};
+use crate::house::{checkpoint, differences, files, python, run, start};
 
 const FRAMES: usize = 25;
 

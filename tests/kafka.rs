@@ -136,6 +136,11 @@ fn at_least_once_loses_nothing() {
 }
 
 #[test]
+fn what_is_too_large_for_a_topic_is_told_and_nothing_else_is_lost() {
+    promise("kafka_sinks.py", "large");
+}
+
+#[test]
 fn tls_and_passwords_let_in() {
     secure("welcome");
 }

@@ -2,14 +2,19 @@
 
 mod architecture;
 mod drift;
+mod extending;
 mod faults;
+mod files;
+mod first_errors;
 mod following;
 mod house;
+mod inspecting;
 mod kafka;
 mod kafka_tools;
 mod learning;
 mod outside;
 mod revisions;
+mod simulators;
 mod streaming;
 mod swapping;
 mod twin;

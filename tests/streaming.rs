@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::house::{bytes, differences, job, run, site, start};
+use crate::house::{bytes, differences, files, job, run, site, start};
 
 #[test]
 fn workers_and_batches_cannot_be_seen_in_the_stores() {

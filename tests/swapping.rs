@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use physicnet_operators::model::{Checkpoint, Expert, ModelConfig};
 use serde_json::Value;
 
-use crate::house::{job, physicnet, python, run, site, start, untrained};
+use crate::house::{bytes, job, physicnet, python, run, site, start, untrained};
 
 const FRAMES: u64 = 90;
 /// Of a sensor: windows are of three frames.
@@ -124,6 +124,49 @@ fn a_running_job_changes_its_model_and_back_and_nothing_is_lost() {
             assert!(models.iter().map(|model| &**model).eq(made.iter().map(|k| &*ids[*k])));
         }
     }
+}
+
+#[test]
+fn to_validate_a_job_writes_nothing_and_ends_no_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 9);
+    let file = open(at, "out");
+    run(&["validate", file.to_str().unwrap()]);
+    let control = at.join("control");
+    assert!(!control.exists());
+    // The candidate's copy, as a running job has it.
+    std::fs::create_dir(&control).unwrap();
+    std::fs::copy(at.join("model.safetensors"), control.join("tried.safetensors")).unwrap();
+    let before = bytes(at);
+    run(&["validate", file.to_str().unwrap()]);
+    assert_eq!(bytes(at), before);
+}
+
+#[test]
+fn a_model_that_forecasts_no_numbers_loses_its_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, FRAMES);
+    let file = open(at, "out");
+    let file = file.to_str().unwrap();
+    // Its weights are finite, and what they make of a frame is not.
+    let mut wild = Checkpoint::load(&at.join("model.safetensors")).unwrap();
+    for weight in wild.weights.values_mut() {
+        *weight = (&*weight * 1e12).unwrap();
+    }
+    let path = at.join("wild.safetensors");
+    wild.save(&path).unwrap();
+    let child = start(&["run", file]);
+    wait_for("forecasts", || written(at, "out") > 20);
+    let told = swap(&[file, path.to_str().unwrap(), "--shadow-for", "50"]);
+    assert!(!told.status.success(), "{}", said(&told));
+    assert!(
+        said(&told).contains("it has no forecast, or one beyond all bounds"),
+        "{}",
+        said(&told)
+    );
+    ended(child);
 }
 
 #[test]

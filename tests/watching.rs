@@ -178,6 +178,10 @@ fn what_a_job_says_of_itself_is_what_it_does() {
         format!("physicnet_forecasts_total {}", 5 * (frames - 2)),
         "physicnet_ready 1".to_owned(),
         format!("physicnet_sensor_frames_total{{sensor=\"s3\"}} {frames}"),
+        // Nothing is learnt: the network's field is served.
+        format!("physicnet_forecasts_served_total{{serving=\"physicnet\"}} {}", 5 * (frames - 2)),
+        "physicnet_forecasts_served_total{serving=\"blend\"} 0".to_owned(),
+        "physicnet_sensor_serving{sensor=\"s3\",serving=\"physicnet\"} 1".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }

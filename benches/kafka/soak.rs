@@ -50,31 +50,42 @@ pub(crate) fn soak(asked: &Asked) -> Result<Value> {
     }
     // The first third is start-up: pools and caches fill.
     let settled = &samples[samples.len() / 3..];
-    let slope = slope(settled);
+    let (slope, error) = line(settled);
     let (least, most) = settled
         .iter()
         .fold((f64::MAX, 0.0_f64), |(least, most), (_, mib, _)| (least.min(*mib), most.max(*mib)));
     let rate = observer.count as f64 / begun.elapsed().as_secs_f64();
-    let flat = slope.abs() < FLAT;
+    // Within two errors either way.
+    let verdict = match (slope.abs() + 2.0 * error < FLAT, slope.abs() - 2.0 * error < FLAT) {
+        (true, _) => "flat",
+        (false, true) => "not decided",
+        (false, false) => "not flat",
+    };
     let peak = process.peak()?;
     say(&format!(
         "  {rate:.1} forecasts/s; resident {least:.1} to {most:.1} MiB, peak {peak:.1}; slope \
-         {slope:+.1} MiB an hour: {}",
-        if flat { "flat" } else { "not flat" }
+         {slope:+.1} MiB an hour with an error of {error:.1}: {verdict}"
     ))?;
     let series: Vec<Value> =
         samples.iter().map(|(hours, mib, count)| json!([hours * 3600.0, mib, count])).collect();
     Ok(json!({
         "minutes": minutes, "forecasts_per_second": rate, "slope_mib_per_hour": slope,
-        "flat": flat, "peak_mib": peak, "seconds_mib_forecasts": series,
+        "error_mib_per_hour": error, "verdict": verdict, "peak_mib": peak, "seconds_mib_forecasts": series,
     }))
 }
 
-/// Of the straight line with the least squared error.
-fn slope(samples: &[(f64, f64, usize)]) -> f64 {
+/// The slope of the straight line with the least squared error, and its standard error, widened as
+/// far as neighbours go astray together.
+fn line(samples: &[(f64, f64, usize)]) -> (f64, f64) {
     let count = samples.len() as f64;
     let mean = |of: fn(&(f64, f64, usize)) -> f64| samples.iter().map(of).sum::<f64>() / count;
     let (x, y) = (mean(|s| s.0), mean(|s| s.1));
-    let both: f64 = samples.iter().map(|s| (s.0 - x) * (s.1 - y)).sum();
-    both / samples.iter().map(|s| (s.0 - x).powi(2)).sum::<f64>()
+    let spread: f64 = samples.iter().map(|s| (s.0 - x).powi(2)).sum();
+    let slope = samples.iter().map(|s| (s.0 - x) * (s.1 - y)).sum::<f64>() / spread;
+    let astray: Vec<f64> = samples.iter().map(|s| s.1 - y - slope * (s.0 - x)).collect();
+    let squared: f64 = astray.iter().map(|a| a * a).sum();
+    let together: f64 = astray.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let together = (together / squared).clamp(0.0, 0.99);
+    let widened = (1.0 + together) / (1.0 - together);
+    (slope, (widened * squared / (count - 2.0) / spread).sqrt())
 }

@@ -224,8 +224,13 @@ impl Observer {
             }
             Some(Err(error)) => {
                 let code = error.rdkafka_error_code();
-                // The topic is new.
-                ensure!(code == Some(RDKafkaErrorCode::UnknownTopicOrPartition), "{error}");
+                // The topic is new, or the machine so busy that connections broke: they come back.
+                let passes = [
+                    RDKafkaErrorCode::UnknownTopicOrPartition,
+                    RDKafkaErrorCode::AllBrokersDown,
+                    RDKafkaErrorCode::BrokerTransportFailure,
+                ];
+                ensure!(code.is_some_and(|code| passes.contains(&code)), "{error}");
             }
             None => {}
         }

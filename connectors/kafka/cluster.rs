@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Result};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, ClientContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a broker is asked before it counts as out of reach.
@@ -28,7 +29,7 @@ const SERVE: Duration = Duration::from_millis(200);
 /// sasl: {mechanism: scram_sha_512, username: radar, password_file: /run/secrets/kafka}
 /// properties: {client.rack: north}
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// `host:port`, several separated by commas.
@@ -45,7 +46,7 @@ pub struct Cluster {
 }
 
 /// Encryption of the connection. `{}` trusts what the system trusts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// The certificates to trust, PEM; absent, the system's.
@@ -59,7 +60,7 @@ pub struct Tls {
 }
 
 /// Authentication by name and password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sasl {
     /// How the password is shown to the broker.
@@ -75,7 +76,7 @@ pub struct Sasl {
 }
 
 /// A SASL mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
     /// In the clear within the connection: with TLS only.
@@ -89,7 +90,7 @@ pub enum Mechanism {
 }
 
 /// A word that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -256,6 +257,20 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// The bytes of the largest message that `topic` takes and our client sends, where the brokers
+    /// say.
+    pub(super) fn largest_message(&self, topic: &str) -> Option<usize> {
+        let client = self.client(&[]).ok()?;
+        let admin: AdminClient<DefaultClientContext> = client.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let told = futures_executor::block_on(admin.describe_configs(&asked, &options)).ok()?;
+        let told = told.into_iter().next()?.ok()?;
+        let most = |value: &str| value.parse::<usize>().ok();
+        let topic = told.get("max.message.bytes")?.value.as_deref().and_then(most)?;
+        Some(client.get("message.max.bytes").and_then(most).map_or(topic, |own| own.min(topic)))
     }
 
     /// `error` with the brokers' names.

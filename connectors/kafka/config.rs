@@ -6,6 +6,7 @@ use std::sync::Arc;
 use physicnet_stream::{
     Axis, Cadence, Error, Grid, Result, Sensor, SensorId, Time, Variable, parse_duration, with_unit,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Cluster;
@@ -20,7 +21,7 @@ use crate::zarr::{Archive, ZarrSource, parse_time};
 /// like: radar.zarr
 /// cadence: 5min
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSource {
     /// Where the topics are.
@@ -83,7 +84,7 @@ fn sixteen() -> usize {
 }
 
 /// Where a message says whose frame it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SensorFrom {
     /// The key, as text.
@@ -100,7 +101,7 @@ pub enum SensorFrom {
 /// y: {count: 256, first: 255, step: -2, units: km}
 /// x: {count: 256, first: -255, step: 2, units: km}
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GridSection {
     /// The channels, in order.
@@ -112,7 +113,7 @@ pub struct GridSection {
 }
 
 /// An axis as a job file says it: its `values`, or how many there are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AxisSection {
     /// `y` or `x` where it is not said.
@@ -221,7 +222,7 @@ impl KafkaSource {
 }
 
 /// What comes out of a transaction that fails halfway.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Nothing: forecasts, dead letters and progress are one transaction.
@@ -237,7 +238,7 @@ pub enum Delivery {
 /// cluster: {brokers: "localhost:9092"}
 /// topic: radar.forecasts
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSink {
     /// Where the topics are.

@@ -10,12 +10,13 @@
 //! When a broker fails in the middle of a commit, nobody knows what became of it until the
 //! progress is read: every transaction leaves its number there.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Error, Mark, Result, Resume, Stop};
+use physicnet_stream::{Error, Mark, Result, Resume, Stop, Time};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
@@ -23,13 +24,16 @@ use rdkafka::util::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Delivery, KafkaSink};
+use super::limits::Limits;
 use super::mirror::Mirror;
-use super::producer::{Sender, producer, send, settle};
+use super::producer::{Lost, Sender, arrived, producer, send, settle};
 use super::progress::{Author, Progress};
 use super::topics::Topics;
 
-/// The bytes of forecasts that the client, which copies them, may hold at a time.
-const AHEAD: usize = 8 << 20;
+/// The bytes of messages that the client, which copies them, may hold at a time.
+const AHEAD: usize = 2 << 20;
+/// How long messages may be under way where no transaction binds them.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Before trying again.
 const BREATH: Duration = Duration::from_millis(500);
 /// How long an instance that was fenced waits for another one to say that it took over.
@@ -44,6 +48,17 @@ pub(super) struct Letter {
     pub(super) key: Option<Vec<u8>>,
     pub(super) payload: Option<Vec<u8>>,
     pub(super) headers: Vec<(String, String)>,
+    /// Of a forecast.
+    pub(super) reference_time: Option<Time>,
+}
+
+impl Letter {
+    /// What it brings, without what brokers add.
+    pub(super) fn bytes(&self) -> usize {
+        let said = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let content = [&self.key, &self.payload].into_iter().flatten().map(Vec::len);
+        content.chain(said).sum()
+    }
 }
 
 /// What one epoch adds to a transaction.
@@ -83,12 +98,17 @@ pub struct Claim {
     producer: Sender,
     author: Author,
     mirror: Mirror,
+    limits: Limits,
 }
 
 /// How an attempt failed.
 enum Trouble {
     /// Nothing is committed, and the producer can go on.
-    Aborted(KafkaError),
+    Aborted {
+        error: KafkaError,
+        /// Which messages were refused for the size of their batch: letters, then records.
+        too_large: BTreeSet<usize>,
+    },
     /// Nobody knows, and the producer is of no more use.
     Lost(KafkaError),
 }
@@ -107,13 +127,14 @@ impl Claim {
         stop: &Stop,
     ) -> Result<(Self, Resume)> {
         let instance = RandomState::new().hash_one(std::process::id());
+        let limits = Limits::new(&config.cluster, &names.dead_letters)?;
         let (mut told, mut tries) = (None, 0);
         loop {
             match Self::attempt(config, names, sources, instance) {
                 Ok((producer, resume)) => {
                     let (config, names) = (config.clone(), names.clone());
                     let author = Author::new(instance, 0);
-                    return Ok((Self { config, names, producer, author, mirror }, resume));
+                    return Ok((Self { config, names, producer, author, mirror, limits }, resume));
                 }
                 // Two that start at once fence one another; one of them is the last.
                 Err(Start::Kafka(error)) if tries < 60 => {
@@ -158,15 +179,12 @@ impl Claim {
         }
         let author = Author::new(instance, 0);
         for (key, value) in Progress::records(&author, &begun)? {
-            let record = BaseRecord::to(&names.progress).partition(0);
+            let record = BaseRecord::with_opaque_to(&names.progress, 0).partition(0);
             send(&producer, record.key(&key).payload(&value))?;
         }
-        settle(&producer, Duration::from_secs(30))?;
+        arrived(&producer, 0, Duration::from_secs(30))?;
         if exactly {
             producer.commit_transaction(Duration::from_secs(30))?;
-        } else {
-            // A flush is content with what could not be delivered.
-            producer.context().take().map_or(Ok(()), Err)?;
         }
         resume.next.append(&mut begun.next);
         Ok((producer, resume))
@@ -185,15 +203,20 @@ impl Claim {
             }
         }
         self.author.transaction += 1;
-        let mut told = None;
+        let (mut told, mut singly) = (None, false);
         loop {
+            self.limits.heed(&mut letters);
             let records = Progress::records(&self.author, &changed)?;
-            match self.attempt_commit(&letters, &records) {
+            match self.attempt_commit(&letters, &records, singly) {
                 Ok(()) => break,
-                Err(Trouble::Aborted(error)) => {
-                    let code = error.rdkafka_error_code();
-                    let large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge);
-                    if large && strip_largest(&mut letters, &self.names.dead_letters) {
+                // Of several in a batch nobody says which one it is.
+                Err(Trouble::Aborted { too_large, .. }) if too_large.len() > 1 && !singly => {
+                    singly = true;
+                }
+                Err(Trouble::Aborted { error, too_large }) => {
+                    let refused = too_large.first().and_then(|at| letters.get_mut(*at));
+                    if let Some(letter) = refused {
+                        self.limits.exceeded(letter)?;
                         continue;
                     }
                     if let Some(why) = lasting(&error) {
@@ -221,68 +244,68 @@ impl Claim {
         format!("topic {}", self.config.topic.as_deref().unwrap_or(&self.names.dead_letters))
     }
 
+    /// Sends and commits all of it, or says why not. `singly`, each message is a batch of its own.
     fn attempt_commit(
         &self,
         letters: &[Letter],
         records: &[(String, Vec<u8>)],
+        singly: bool,
     ) -> Result<(), Trouble> {
+        let producer = &self.producer;
+        producer.context().take();
         let exactly = self.config.delivery == Delivery::ExactlyOnce;
-        self.producer.context().take();
-        if exactly {
-            self.producer.begin_transaction().map_err(Trouble::Lost)?;
-        }
         if !exactly {
             // Nothing binds them: the progress may only tell of letters that have arrived.
-            let sent = self.send_letters(letters).and_then(|()| self.delivered());
-            let sent = sent.and_then(|()| self.send_records(records));
-            return sent.and_then(|()| self.delivered()).map_err(|error| {
-                let dead = self.producer.client().fatal_error().is_some();
-                if dead { Trouble::Lost(error) } else { Trouble::Aborted(error) }
-            });
+            let sent = self.send_letters(letters, singly);
+            let sent = sent.and_then(|()| arrived(producer, 0, PATIENCE));
+            let sent = sent.and_then(|()| self.send_records(letters.len(), records, singly));
+            let Err(error) = sent.and_then(|()| arrived(producer, 0, PATIENCE)) else {
+                return Ok(());
+            };
+            // What is still under way would be taken for a part of the next attempt.
+            let settled = settle(producer, PATIENCE).is_ok();
+            if settled && producer.client().fatal_error().is_none() {
+                let too_large = producer.context().take().too_large;
+                return Err(Trouble::Aborted { error, too_large });
+            }
+            return Err(Trouble::Lost(error));
         }
-        let sent = self.send_letters(letters).and_then(|()| self.send_records(records));
+        producer.begin_transaction().map_err(Trouble::Lost)?;
+        let sent = self.send_letters(letters, singly);
+        let sent = sent.and_then(|()| self.send_records(letters.len(), records, singly));
         let committed = sent.and_then(|()| {
-            settle(&self.producer, Duration::MAX)?;
+            arrived(producer, 0, Duration::MAX)?;
             loop {
-                match self.producer.commit_transaction(Timeout::Never) {
+                match producer.commit_transaction(Timeout::Never) {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
                     told => break told,
                 }
             }
         });
         let Err(error) = committed else { return Ok(()) };
-        // What went wrong with a message says more than that the transaction did.
-        let cause = self.producer.context().take();
         let abort = match &error {
             KafkaError::Transaction(error) => error.txn_requires_abort(),
             _ => true,
         };
-        if abort && self.producer.client().fatal_error().is_none() {
+        if abort && producer.client().fatal_error().is_none() {
             // Undelivered messages hold up an abort that has to wait for them.
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            let flushed = settle(&self.producer, Duration::from_secs(5));
-            if flushed.and_then(|()| self.producer.abort_transaction(Timeout::Never)).is_ok() {
-                return Err(Trouble::Aborted(cause.unwrap_or(error)));
+            producer.purge(PurgeConfig::default().queue().inflight());
+            let flushed = settle(producer, Duration::from_secs(5));
+            if flushed.and_then(|()| producer.abort_transaction(Timeout::Never)).is_ok() {
+                // What went wrong with a message says more than that the transaction did.
+                let Lost { first, too_large } = producer.context().take();
+                return Err(Trouble::Aborted { error: first.unwrap_or(error), too_large });
             }
         }
         Err(Trouble::Lost(error))
     }
 
-    /// Waits until all that was sent has arrived.
-    fn delivered(&self) -> Result<(), KafkaError> {
-        settle(&self.producer, Duration::from_secs(60))?;
-        self.producer.context().take().map_or(Ok(()), Err)
-    }
-
-    fn send_letters(&self, letters: &[Letter]) -> Result<(), KafkaError> {
-        let mut ahead = 0;
-        for Letter { topic, key, payload, headers } in letters {
-            ahead += payload.as_ref().map_or(0, Vec::len);
-            if ahead > AHEAD {
-                ahead = 0;
-                settle(&self.producer, Duration::MAX)?;
-            }
-            let mut record = BaseRecord::<[u8], [u8]>::to(topic);
+    fn send_letters(&self, letters: &[Letter], singly: bool) -> Result<(), KafkaError> {
+        for (at, letter) in letters.iter().enumerate() {
+            let Letter { topic, key, payload, headers, .. } = letter;
+            let room = if singly { 0 } else { AHEAD.saturating_sub(letter.bytes()) };
+            arrived(&self.producer, room, Duration::MAX)?;
+            let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, at);
             record.key = key.as_deref();
             record.payload = payload.as_deref();
             if !headers.is_empty() {
@@ -296,9 +319,18 @@ impl Claim {
         Ok(())
     }
 
-    fn send_records(&self, records: &[(String, Vec<u8>)]) -> Result<(), KafkaError> {
-        for (key, value) in records {
-            let record = BaseRecord::to(&self.names.progress).partition(0);
+    /// Sends the records, which are counted from `first`.
+    fn send_records(
+        &self,
+        first: usize,
+        records: &[(String, Vec<u8>)],
+        singly: bool,
+    ) -> Result<(), KafkaError> {
+        for (at, (key, value)) in records.iter().enumerate() {
+            if singly {
+                arrived(&self.producer, 0, Duration::MAX)?;
+            }
+            let record = BaseRecord::with_opaque_to(&self.names.progress, first + at).partition(0);
             send(&self.producer, record.key(key).payload(value))?;
         }
         Ok(())
@@ -378,18 +410,6 @@ impl From<Error> for Start {
     }
 }
 
-/// Takes the value out of the largest dead letter, which the brokers do not take: where it was
-/// read it still lies, and the headers say where. Whether there was one.
-fn strip_largest(letters: &mut [Letter], dead_letters: &str) -> bool {
-    let size = |letter: &Letter| letter.payload.as_ref().map_or(0, Vec::len);
-    let dead = letters.iter_mut().filter(|letter| letter.topic == dead_letters);
-    let largest = dead.max_by_key(|letter| size(letter)).filter(|letter| size(letter) > 0);
-    let Some(letter) = largest else { return false };
-    let bytes = letter.payload.take().map_or(0, |payload| payload.len());
-    letter.headers.push(("left_out".to_owned(), format!("{bytes} bytes, too large for the topic")));
-    true
-}
-
 /// What a person has to do about an error that trying again does not mend.
 fn lasting(error: &KafkaError) -> Option<&'static str> {
     use RDKafkaErrorCode::{
@@ -397,7 +417,7 @@ fn lasting(error: &KafkaError) -> Option<&'static str> {
         TopicAuthorizationFailed, TransactionalIdAuthorizationFailed,
     };
     match error.rdkafka_error_code()? {
-        MessageSizeTooLarge => Some("raise the max.message.bytes of the topics"),
+        MessageSizeTooLarge => Some("raise the max.message.bytes of the progress"),
         TopicAuthorizationFailed | ClusterAuthorizationFailed => Some("allow this user to write"),
         TransactionalIdAuthorizationFailed => Some("allow this user the transactional id"),
         InvalidTopic | InvalidRequiredAcks => Some("mend the settings"),

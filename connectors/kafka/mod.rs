@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 pub mod format;
 mod ledger;
+mod limits;
 mod mirror;
 mod producer;
 mod progress;

@@ -1,5 +1,7 @@
 //! The producer behind the ledger: messages out, and whether they have arrived.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,32 +38,83 @@ pub(super) fn producer(config: &KafkaSink, names: &Names) -> Result<Sender> {
 
 pub(super) type Sender = BaseProducer<Deliveries>;
 
-/// The first message that was not delivered, and why: without transactions nothing else tells.
+/// What has become of the messages. Each is counted by its number in the attempt.
 #[derive(Default)]
-pub(super) struct Deliveries(Mutex<Option<KafkaError>>);
+pub(super) struct Deliveries {
+    lost: Mutex<Lost>,
+    /// The bytes that are under way.
+    under_way: AtomicUsize,
+}
+
+/// The messages that were not delivered: without transactions nothing else tells.
+#[derive(Default)]
+pub(super) struct Lost {
+    /// Why the first was not.
+    pub(super) first: Option<KafkaError>,
+    /// Those whose batch was too large for the topic.
+    pub(super) too_large: BTreeSet<usize>,
+}
 
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, told: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = told {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| error.clone());
-        }
+    fn delivery(&self, told: &DeliveryResult<'_>, number: usize) {
+        let message = match told {
+            Ok(message) => message,
+            Err((error, message)) => {
+                self.lose(error, number);
+                message
+            }
+        };
+        self.under_way.fetch_sub(message.payload_len(), Ordering::Relaxed);
     }
 }
 
 impl Deliveries {
-    /// Takes it out.
-    pub(super) fn take(&self) -> Option<KafkaError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Takes out what was lost.
+    pub(super) fn take(&self) -> Lost {
+        std::mem::take(&mut self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lose(&self, error: &KafkaError, number: usize) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.first.get_or_insert_with(|| error.clone());
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+            lost.too_large.insert(number);
+        }
+    }
+
+    fn first(&self) -> Option<KafkaError> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).first.clone()
     }
 }
 
-/// Waits until nothing is on its way to the brokers. The flush of rdkafka looks every 100 ms: so
-/// long would every transaction take.
+/// Waits until no more than `bytes` are under way, at 0 until nothing is, or a message is lost.
+pub(super) fn arrived(
+    producer: &Sender,
+    bytes: usize,
+    patience: Duration,
+) -> Result<(), KafkaError> {
+    let begun = Instant::now();
+    loop {
+        let (left, context) = (producer.in_flight_count(), producer.context());
+        if let Some(error) = context.first() {
+            return Err(error);
+        }
+        if left == 0 || bytes > 0 && context.under_way.load(Ordering::Relaxed) <= bytes {
+            return Ok(());
+        }
+        if begun.elapsed() > patience {
+            return producer.flush(Duration::ZERO);
+        }
+        serve(producer, left);
+    }
+}
+
+/// Waits until nothing is on its way to the brokers, lost or not. The flush of rdkafka looks every
+/// 100 ms: so long would every transaction take.
 pub(super) fn settle(producer: &Sender, patience: Duration) -> Result<(), KafkaError> {
     let begun = Instant::now();
     loop {
@@ -83,12 +136,18 @@ fn serve(producer: &Sender, left: i32) {
 }
 
 /// Hands a message to the producer, waiting where its queue is full.
-pub(super) fn send<K, P>(producer: &Sender, record: BaseRecord<K, P>) -> Result<(), KafkaError>
+pub(super) fn send<K, P>(
+    producer: &Sender,
+    record: BaseRecord<K, P, usize>,
+) -> Result<(), KafkaError>
 where
     K: ToBytes + ?Sized,
     P: ToBytes + ?Sized,
 {
-    let mut record = record;
+    let (number, mut record) = (record.delivery_opaque, record);
+    let bytes = record.payload.map_or(0, |payload| payload.to_bytes().len());
+    let context = producer.context();
+    context.under_way.fetch_add(bytes, Ordering::Relaxed);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -96,7 +155,11 @@ where
                 serve(producer, producer.in_flight_count());
                 record = same;
             }
-            Err((error, _)) => return Err(error),
+            Err((error, _)) => {
+                context.under_way.fetch_sub(bytes, Ordering::Relaxed);
+                context.lose(&error, number);
+                return Err(error);
+            }
         }
     }
 }

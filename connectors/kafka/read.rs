@@ -18,15 +18,20 @@ use super::topics::{Decoder, Topics};
 const ASK: Duration = Duration::from_secs(15);
 /// Offsets of a window this close are read in one go.
 const NEAR: i64 = 256;
-/// What all partitions of a worker together may have waiting, in KiB.
-const AHEAD_KIB: usize = 64 << 10;
+/// What all partitions of a source together may have waiting, in bytes. With half of it, fetches
+/// of four partitions bring one frame of 1 MiB at a time, and ingest falls to a quarter.
+const AHEAD: usize = 16 << 20;
+/// What a partition may have waiting in any case, in bytes.
+const LEAST: usize = 64 << 10;
 /// How often trouble is told.
 const TELL: Duration = Duration::from_secs(10);
 
 impl Topics {
-    /// A consumer for `partitions` of its partitions at a time, told of their `ends` or not.
+    /// A consumer among those for `partitions`, told of their `ends` or not.
     fn consumer(&self, partitions: usize, ends: bool) -> Result<BaseConsumer> {
-        let ahead = (AHEAD_KIB / partitions.max(1)).max(1024).to_string();
+        // As much is asked for when less than as much is waiting.
+        let fetch = (AHEAD / 2 / partitions.max(1)).max(LEAST / 2);
+        let (kib, bytes) = ((fetch >> 10).to_string(), fetch.to_string());
         let cluster = &self.config.cluster;
         let settings = [
             ("group.id", &*self.group),
@@ -35,10 +40,10 @@ impl Topics {
             ("isolation.level", "read_committed"),
             // What was asked for and is not there any more is told, not passed over.
             ("auto.offset.reset", "error"),
-            ("queued.max.messages.kbytes", &*ahead),
+            ("queued.max.messages.kbytes", &*kib),
+            ("fetch.message.max.bytes", &*bytes),
             // The default waits for a second when enough is waiting: large frames would starve.
-            ("fetch.queue.backoff.ms", "5"),
-            ("fetch.message.max.bytes", "8388608"),
+            ("fetch.queue.backoff.ms", "2"),
         ];
         let made = cluster.client(&settings)?.create();
         made.map_err(|e| cluster.error("consumer", e))
@@ -120,7 +125,7 @@ impl Reader {
         wake: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
         let cluster = &topics.config.cluster;
-        let mut consumer = topics.consumer(share.len(), !topics.config.follow)?;
+        let mut consumer = topics.consumer(topics.partitions.len(), !topics.config.follow)?;
         let mut from = TopicPartitionList::new();
         for (topic, partition) in share {
             let log = &topics.partitions[&(topic.clone(), *partition)];

@@ -212,6 +212,7 @@ fn forecast_letter(
         key: Some(forecast.sensor.as_str().into()),
         payload: Some(format::forecast(format, forecast, &sensor)?),
         headers: Vec::new(),
+        reference_time: Some(forecast.reference_time),
     })
 }
 
@@ -243,5 +244,5 @@ fn dead_letter(
         (Some(frame.sensor.as_str().into()), payload)
     };
     headers.push(header("offset", position.offset.to_string()));
-    Ok(Letter { topic: topic.to_owned(), key, payload, headers })
+    Ok(Letter { topic: topic.to_owned(), key, payload, headers, reference_time: None })
 }

@@ -11,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use physicnet_stream::{Frame, Pace, Result, Resume};
 use timely::container::CapacityContainerBuilder;
@@ -72,6 +72,17 @@ pub fn source<'scope>(
         let mut coming = None;
         let mut wake = Some(wake);
         let mut waits = 0;
+        // Every timer leads to another one: two would never become one again.
+        let mut due = None;
+        let mut look = move |after: Duration| {
+            let now = Instant::now();
+            if after.is_zero() {
+                activator.activate();
+            } else if due.is_none_or(|due| due <= now || due > now + after) {
+                due = Some(now + after);
+                activator.activate_after(after);
+            }
+        };
         move |_frontiers| {
             let mut latest = 0;
             heard.for_each_stamp(|_cap, batches| {
@@ -106,7 +117,7 @@ pub fn source<'scope>(
                 if !pace.allows(epoch) {
                     // What is in flight may be a step or two from its end, or far from it.
                     waits += 1;
-                    activator.activate_after(if waits < HASTE { Duration::ZERO } else { NAP });
+                    look(if waits < HASTE { Duration::ZERO } else { NAP });
                     return;
                 }
                 waits = 0;
@@ -125,7 +136,7 @@ pub fn source<'scope>(
                         if !pace.durable.less_than(&epoch) {
                             advance(now, epoch + (pace.in_flight / 2).max(1));
                         }
-                        activator.activate_after(LOOK);
+                        look(LOOK);
                         return;
                     }
                     Ok(Some(bytes)) => {
@@ -136,7 +147,7 @@ pub fn source<'scope>(
                     }
                 }
             }
-            activator.activate();
+            look(Duration::ZERO);
         }
     });
     tick_stream.broadcast().connect_loop(handle);

@@ -2,39 +2,12 @@
 
 use std::sync::Arc;
 
-use physicnet_stream::{Cadence, Error, Grid, Result, Sensor, Time, parse_duration, with_unit};
+use physicnet_stream::{Cadence, Error, Result, Sensor, Time, parse_duration, with_unit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NavierStokes, Rain};
+use super::{Faults, Field};
 use crate::zarr::parse_time;
-
-/// What is simulated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Field {
-    /// The vorticity of a forced two-dimensional flow on a torus: channel `vorticity`.
-    NavierStokes(NavierStokes),
-    /// Rain that grows, decays and drifts over an open domain: channel `precip_rate`, mm h-1.
-    Rain(Rain),
-}
-
-impl Field {
-    /// The kind in one word, as in configurations.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::NavierStokes(_) => "navier_stokes",
-            Self::Rain(_) => "rain",
-        }
-    }
-
-    /// The grid of every sensor.
-    pub fn grid(&self) -> Grid {
-        match self {
-            Self::NavierStokes(field) => field.grid(),
-            Self::Rain(field) => field.grid(),
-        }
-    }
-}
 
 /// Simulated sensors as a source of frames.
 ///
@@ -44,7 +17,7 @@ impl Field {
 /// seed: 7
 /// rate: 2
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticSource {
     /// What is simulated, and how.
@@ -61,6 +34,10 @@ pub struct SyntheticSource {
     /// Frames of each sensor; without it they never end.
     #[serde(default)]
     pub frames: Option<u64>,
+    /// After so many frames each sensor's simulation begins anew, with another draw; without it
+    /// one simulation goes on for ever.
+    #[serde(default)]
+    pub episode: Option<u64>,
     /// Frames a second and sensor; by default as fast as the job goes.
     #[serde(default)]
     pub rate: Option<f64>,
@@ -70,6 +47,9 @@ pub struct SyntheticSource {
     /// The valid time of the first frame.
     #[serde(default = "start")]
     pub start: String,
+    /// What goes wrong between the sensors and the job.
+    #[serde(default)]
+    pub faults: Faults,
 }
 
 fn one() -> usize {
@@ -88,8 +68,9 @@ impl SyntheticSource {
     /// One sensor that sees `field` for ever, as fast as the job goes.
     pub fn new(field: Field) -> Self {
         let (cadence, start) = (five_minutes(), start());
-        let (name, frames, rate) = (None, None, None);
-        Self { field, sensors: 1, name, seed: 0, frames, rate, cadence, start }
+        let (name, frames, episode, rate) = (None, None, None, None);
+        let faults = Faults::default();
+        Self { field, sensors: 1, name, seed: 0, frames, episode, rate, cadence, start, faults }
     }
 
     /// Checks every setting.
@@ -97,13 +78,14 @@ impl SyntheticSource {
     /// # Errors
     /// When one is out of its range, naming the key.
     pub fn validate(&self) -> Result<()> {
-        match &self.field {
-            Field::NavierStokes(field) => field.validate(),
-            Field::Rain(field) => field.validate(),
-        }
-        .map_err(|e| Error::new(format!("field.{}", e.what), e.why))?;
+        let below = |key: &str, e: Error| Error::new(format!("{key}.{}", e.what), e.why);
+        self.field.physics().validate().map_err(|e| below("field", e))?;
+        self.faults.validate(&self.field.grid()).map_err(|e| below("faults", e))?;
         if self.sensors == 0 {
             return Err(Error::new("sensors", "there must be at least 1"));
+        }
+        if self.episode == Some(0) {
+            return Err(Error::new("episode", "there must be at least 1 frame"));
         }
         if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
             return Err(Error::new("rate", format!("{rate} is not a positive number of frames/s")));
@@ -137,6 +119,7 @@ impl SyntheticSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synthetic::Rain;
 
     fn read(json: &str) -> serde_json::Result<SyntheticSource> {
         serde_json::from_str(json)
@@ -154,7 +137,12 @@ mod tests {
         assert_eq!(sensors[1].id.as_str(), "rain/1");
         assert_eq!(sensors[0].grid.shape(), [1, 96, 128]);
 
-        read(r#"{"field": {"kind": "navier_stokes"}}"#).unwrap().validate().unwrap();
+        for field in Field::all() {
+            let kind = format!(r#"{{"field": {{"kind": "{}"}}}}"#, field.kind());
+            let source = read(&kind).unwrap();
+            source.validate().unwrap();
+            assert_eq!(source.field, field);
+        }
         let again = serde_json::to_string(&rain).unwrap();
         assert_eq!(read(&again).unwrap(), rain);
         assert!(read(r#"{"field": {"kind": "rain", "widht": 128}}"#).is_err());
@@ -169,6 +157,13 @@ mod tests {
             (r#"{"field": {"kind": "rain", "height": 1}}"#, "field.height"),
             (r#"{"field": {"kind": "navier_stokes", "viscosity": -1}}"#, "field.viscosity"),
             (r#"{"field": {"kind": "navier_stokes", "size": 2}}"#, "field.size"),
+            (r#"{"field": {"kind": "fitzhugh_nagumo", "diffusion": [1, -1]}}"#, "field.diffusion"),
+            (r#"{"field": {"kind": "shallow_water", "outer_height": 0}}"#, "field.outer_height"),
+            (r#"{"field": {"kind": "gray_scott", "feed": 2}}"#, "field.feed"),
+            (r#"{"field": {"kind": "fire", "ignition": 200}}"#, "field.ignition"),
+            (r#"{"field": {"kind": "rain"}, "faults": {"late": 2}}"#, "faults.late"),
+            (r#"{"field": {"kind": "rain"}, "faults": {"noise": {"u": 1}}}"#, "faults.noise.u"),
+            (r#"{"field": {"kind": "rain"}, "episode": 0}"#, "episode"),
             (r#"{"field": {"kind": "rain"}, "sensors": 0}"#, "sensors"),
             (r#"{"field": {"kind": "rain"}, "rate": 0}"#, "rate"),
             (r#"{"field": {"kind": "rain"}, "cadence": "soon"}"#, "cadence"),

@@ -4,8 +4,10 @@ use std::f64::consts::TAU;
 
 use physicnet_stream::{Axis, Error, Grid, Result, Variable};
 use rustfft::num_complex::Complex64;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::field::{Physics, Simulation};
 use super::fourier::Fourier;
 use super::random::Random;
 
@@ -20,7 +22,7 @@ const LONGEST: f64 = 1.0 / 32.0;
 /// The benchmark of neural operators (Li et al. 2021, arXiv:2010.08895). Starts from a Gaussian
 /// random field with the covariance τ^(2α−2) (−∆ + τ²)^−α, α = 2.5, τ = 7. Vorticity has no unit
 /// here: lengths are in sides of the torus, times in the units of `interval`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NavierStokes {
     /// Pixels along a side, 8 to 1024.
@@ -43,10 +45,8 @@ impl Default for NavierStokes {
     }
 }
 
-impl NavierStokes {
-    /// # Errors
-    /// When a setting is out of its range, naming the key.
-    pub(super) fn validate(&self) -> Result<()> {
+impl Physics for NavierStokes {
+    fn validate(&self) -> Result<()> {
         let Self { size, viscosity, interval, forcing, drag, warm_up } = *self;
         if !(8..=1024).contains(&size) {
             return Err(Error::new("size", format!("{size} is not between 8 and 1024 pixels")));
@@ -65,7 +65,7 @@ impl NavierStokes {
         }
     }
 
-    pub(super) fn grid(&self) -> Grid {
+    fn grid(&self) -> Grid {
         let axis = |name: &str| Axis {
             name: name.to_owned(),
             units: "1".to_owned(),
@@ -73,6 +73,14 @@ impl NavierStokes {
         };
         let variable = Variable { name: "vorticity".to_owned(), units: "1".to_owned() };
         Grid { variables: vec![variable], y: axis("y"), x: axis("x") }
+    }
+
+    fn signed(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, key: &[u64]) -> Result<Box<dyn Simulation>> {
+        Ok(Box::new(Flow::new(self, key)?))
     }
 }
 
@@ -82,7 +90,7 @@ impl NavierStokes {
 /// the classical fourth-order Runge–Kutta rule in between (integrating factor), with as many
 /// steps a frame as the speed of the flow asks for. Fields are real, so half the wave numbers
 /// (kx ≥ 0) suffice, and two real fields travel as one complex transform.
-pub(super) struct Flow {
+struct Flow {
     config: NavierStokes,
     keep: usize,
     fourier: Fourier,
@@ -106,7 +114,7 @@ struct Mode {
 
 impl Flow {
     /// The flow of `key` at the end of its warm-up.
-    pub(super) fn new(config: &NavierStokes, key: &[u64]) -> Result<Self> {
+    fn new(config: &NavierStokes, key: &[u64]) -> Result<Self> {
         config.validate()?;
         let mut flow = Self::at_rest(config);
         let (alpha, tau) = (2.5_f64, 7.0_f64);
@@ -157,30 +165,6 @@ impl Flow {
         for ky in 1..=self.keep {
             self.vorticity[2 * self.keep + 1 - ky] = self.vorticity[ky].conj();
         }
-    }
-
-    /// The vorticity now, f32 `[y][x]`.
-    ///
-    /// # Errors
-    /// When it is no longer finite.
-    pub(super) fn render(&mut self) -> Result<Vec<f32>> {
-        self.plane.fill(Complex64::default());
-        for (mode, &value) in self.modes.iter().zip(&self.vorticity) {
-            let [at, mirrored] = mode.at;
-            self.plane[mirrored] = value.conj();
-            self.plane[at] = value;
-        }
-        self.fourier.inverse(&mut self.plane);
-        let values: Vec<f32> = self.plane.iter().map(|value| value.re as f32).collect();
-        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(self.blown()) }
-    }
-
-    /// Goes on to the next frame.
-    ///
-    /// # Errors
-    /// When the flow is no longer finite.
-    pub(super) fn advance(&mut self) -> Result<()> {
-        self.integrate(self.config.interval)
     }
 
     fn integrate(&mut self, time: f64) -> Result<()> {
@@ -285,6 +269,24 @@ impl Flow {
         // a (sin θ + cos θ) = Re a (1 − i) exp(iθ) at kx = ky = 1.
         let forced = 2 * self.keep + 2;
         slope[forced] += Complex64::new(0.5, -0.5) * self.config.forcing;
+    }
+}
+
+impl Simulation for Flow {
+    fn advance(&mut self) -> Result<()> {
+        self.integrate(self.config.interval)
+    }
+
+    fn render(&mut self) -> Result<Vec<f32>> {
+        self.plane.fill(Complex64::default());
+        for (mode, &value) in self.modes.iter().zip(&self.vorticity) {
+            let [at, mirrored] = mode.at;
+            self.plane[mirrored] = value.conj();
+            self.plane[at] = value;
+        }
+        self.fourier.inverse(&mut self.plane);
+        let values: Vec<f32> = self.plane.iter().map(|value| value.re as f32).collect();
+        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(self.blown()) }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use physicnet_stream::{Axis, Error, Grid, Result, Variable};
+use physicnet_stream::{Axis, Grid, Result, Variable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::climate::{Affine, Climate, Weather};
+use super::field::{Physics, Simulation, one, within};
 use super::random::Random;
 use super::texture::Texture;
 
@@ -21,7 +23,7 @@ const REACH: f64 = 3.0;
 /// with its own growth and decay. Everything drifts with a flow that translates, rotates, shears
 /// and diverges. Wind, amplitude and number of cells change to a new regime every 240 frames.
 /// Lengths are in pixels and times in frames.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rain {
     /// Rows, 8 to 4096.
@@ -66,19 +68,11 @@ impl Default for Rain {
     }
 }
 
-impl Rain {
-    /// # Errors
-    /// When a setting is out of its range, naming the key.
-    pub(super) fn validate(&self) -> Result<()> {
-        let within = |key: &str, [low, high]: [f64; 2], least: f64, most: f64| {
-            let why = format!("[{low}, {high}] is not a range within {least} to {most}");
-            let good = least <= low && low <= high && high <= most;
-            if good { Ok(()) } else { Err(Error::new(key, why)) }
-        };
+impl Physics for Rain {
+    fn validate(&self) -> Result<()> {
         for (key, pixels) in [("height", self.height), ("width", self.width)] {
-            within(key, [pixels as f64; 2], 8.0, 4096.0)?;
+            one(key, pixels as f64, 8.0, 4096.0)?;
         }
-        let one = |key, value, least, most| within(key, [value; 2], least, most);
         one("spacing", self.spacing, 1e-6, 1e6)?;
         one("direction", self.direction.unwrap_or(0.0), -360.0, 360.0)?;
         one("rotation", self.rotation, 0.0, 0.1)?;
@@ -90,7 +84,7 @@ impl Rain {
         within("lifetime", self.lifetime, 0.5, 1000.0)
     }
 
-    pub(super) fn grid(&self) -> Grid {
+    fn grid(&self) -> Grid {
         let axis = |name: &str, len: usize| Axis {
             name: name.to_owned(),
             units: "km".to_owned(),
@@ -101,6 +95,16 @@ impl Rain {
         Grid { variables: vec![variable], y, x }
     }
 
+    fn signed(&self) -> bool {
+        false
+    }
+
+    fn begin(&self, key: &[u64]) -> Result<Box<dyn Simulation>> {
+        Ok(Box::new(Sky::new(self, key)?))
+    }
+}
+
+impl Rain {
     /// How many frames before and after its peak a cell may live.
     fn reach(&self) -> i64 {
         (REACH * self.lifetime[1]).ceil() as i64 + 1
@@ -108,7 +112,7 @@ impl Rain {
 }
 
 /// The sky over one sensor at one frame.
-pub(super) struct Sky {
+struct Sky {
     config: Rain,
     key: Vec<u64>,
     climate: Climate,
@@ -140,7 +144,7 @@ struct Cell {
 
 impl Sky {
     /// The sky of `key` at frame 0, with the cells that live then.
-    pub(super) fn new(config: &Rain, key: &[u64]) -> Result<Self> {
+    fn new(config: &Rain, key: &[u64]) -> Result<Self> {
         config.validate()?;
         let keyed = |purpose: u64| [key, &[purpose]].concat();
         let climate = Climate {
@@ -167,22 +171,6 @@ impl Sky {
         }
         sky.renew();
         Ok(sky)
-    }
-
-    /// Goes on to the next frame.
-    pub(super) fn advance(&mut self) {
-        let back = Affine::drift(&self.climate.at(self.frame), -1.0);
-        self.frame += 1;
-        for map in self.noises.iter_mut().map(|noise| &mut noise.back) {
-            *map = map.after(&back);
-        }
-        for map in self.cells.iter_mut().map(|cell| &mut cell.back) {
-            *map = map.after(&back);
-        }
-        let now = self.frame as f64;
-        self.cells.retain(|cell| now <= cell.peak + REACH * cell.lifetime);
-        self.conceive(self.frame + self.config.reach());
-        self.renew();
     }
 
     /// Where the air of this frame is at the frame `then`, before or after.
@@ -239,11 +227,6 @@ impl Sky {
     }
 
     /// The rain rate now, f32 `[y][x]` in mm/h.
-    pub(super) fn render(&mut self) -> Vec<f32> {
-        let weather = self.climate.at(self.frame);
-        self.render_in(&weather)
-    }
-
     fn render_in(&mut self, weather: &Weather) -> Vec<f32> {
         let (height, width) = (self.config.height, self.config.width);
         let least = (2 * height.max(width)).max(256);
@@ -281,6 +264,29 @@ impl Sky {
             }
         }
         rates
+    }
+}
+
+impl Simulation for Sky {
+    fn advance(&mut self) -> Result<()> {
+        let back = Affine::drift(&self.climate.at(self.frame), -1.0);
+        self.frame += 1;
+        for map in self.noises.iter_mut().map(|noise| &mut noise.back) {
+            *map = map.after(&back);
+        }
+        for map in self.cells.iter_mut().map(|cell| &mut cell.back) {
+            *map = map.after(&back);
+        }
+        let now = self.frame as f64;
+        self.cells.retain(|cell| now <= cell.peak + REACH * cell.lifetime);
+        self.conceive(self.frame + self.config.reach());
+        self.renew();
+        Ok(())
+    }
+
+    fn render(&mut self) -> Result<Vec<f32>> {
+        let weather = self.climate.at(self.frame);
+        Ok(self.render_in(&weather))
     }
 }
 

@@ -18,7 +18,7 @@ use physicnet_stream::{Error, Forecast, Result, Sensor, Time, format_time};
 use serde_json::{Map, Value, json};
 
 use super::encode::{Field, bytes, native, root};
-use super::forecasts::{LENGTH, Layout, Unit};
+use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
 use super::place::{AT_ONCE, Writing};
 use super::progress::{Progress, read_root};
 use super::store::Store;
@@ -37,6 +37,8 @@ pub(super) struct ForecastStore {
     missing: Vec<f32>,
     /// Places among the layout's models.
     models: Vec<i32>,
+    /// Flags of what is served.
+    servings: Vec<i32>,
 }
 
 impl ForecastStore {
@@ -63,6 +65,7 @@ impl ForecastStore {
             revisions: Vec::new(),
             missing: Vec::new(),
             models: Vec::new(),
+            servings: Vec::new(),
         };
         match read_root(store.files.place())? {
             Some(root) => store.recover(path, &root)?,
@@ -80,41 +83,48 @@ impl ForecastStore {
             return Err(other("was not written by PhysicNet".into()));
         }
         let arrays = &root["consolidated_metadata"]["metadata"];
-        // Older stores are by one model, and have no coordinate for it.
+        // Older stores are by one model and have no coordinate for it, nor for what is served.
         let told = arrays["model"]["attributes"]["flag_meanings"].as_str();
         let models = told.or(root["attributes"]["model"].as_str()).unwrap_or_default();
         self.layout.models = models.split_whitespace().map(Arc::from).collect();
         let held = arrays["time"]["shape"][0].as_u64().unwrap_or(0);
         self.layout.unit = Unit::of(arrays["time"]["attributes"]["units"].as_str());
+        let says_serving = !arrays["serving"].is_null();
         for field in self.layout.fields(held) {
-            let older = match field.name.as_str() {
+            let (mut expected, found) = (field.metadata(), &arrays[&field.name]);
+            let lacks = match field.name.as_str() {
                 "model" => told.is_none(),
-                _ => arrays[&field.name]["attributes"]["coordinates"] == json!("missing revision"),
+                "serving" => !says_serving,
+                _ => false,
             };
-            if !older && field.metadata() != arrays[&field.name] {
+            let beside = &found["attributes"]["coordinates"];
+            if OLDER.iter().any(|older| beside == older) {
+                expected["attributes"]["coordinates"] = beside.clone();
+            }
+            if !lacks && expected != *found {
                 let why = "holds forecasts of another grid, horizon or cadence, or other products";
                 return Err(other(format!("{why}: array {} differs", field.name)));
             }
         }
         let open = Store::open(path)?;
-        let whole = |name: &str| {
+        let whole = |name: &str, absent: Option<&[u8]>| {
             let mut all = Vec::new();
             for at in 0..held.div_ceil(LENGTH) {
                 let array = open.array(name)?;
                 let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
+                let absent = || absent.map(|fill| fill.repeat(LENGTH as usize));
                 let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
-                all.extend(chunk.ok_or_else(why)?);
+                all.extend(chunk.or_else(absent).ok_or_else(why)?);
             }
             Ok(all)
         };
         let held = held as usize;
-        self.times = values(&whole("time")?, held, i64::from_ne_bytes);
-        self.revisions = values(&whole("revision")?, held, i32::from_ne_bytes);
-        self.missing = values(&whole("missing")?, held, f32::from_ne_bytes);
-        self.models = match told {
-            Some(_) => values(&whole("model")?, held, i32::from_ne_bytes),
-            None => vec![0; held],
-        };
+        self.times = values(&whole("time", None)?, held, i64::from_ne_bytes);
+        self.revisions = values(&whole("revision", None)?, held, i32::from_ne_bytes);
+        self.missing = values(&whole("missing", None)?, held, f32::from_ne_bytes);
+        // Of what an older store holds these have no chunks, but their fill value.
+        let flags = |name: &str| Ok(values(&whole(name, Some(&[0; 4]))?, held, i32::from_ne_bytes));
+        (self.models, self.servings) = (flags("model")?, flags("serving")?);
         let unit = self.layout.unit.nanoseconds();
         let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
         self.places = places.collect();
@@ -240,16 +250,17 @@ impl ForecastStore {
             models.push(Arc::clone(&forecast.model));
             models.len() - 1
         });
-        let model = model as i32;
+        let (model, serving) = (model as i32, flag(forecast.serving));
         if place == self.times.len() {
             self.times.push(forecast.reference_time / unit);
             self.revisions.push(revision);
             self.missing.push(missing);
             self.models.push(model);
+            self.servings.push(serving);
             self.places.insert(forecast.reference_time, place);
         } else {
             (self.revisions[place], self.missing[place]) = (revision, missing);
-            self.models[place] = model;
+            (self.models[place], self.servings[place]) = (model, serving);
         }
         Ok(())
     }
@@ -264,11 +275,12 @@ impl ForecastStore {
             }
             Ok((field.key(&[at]), field.encode(values)?))
         };
-        let [time, revision, missing, model] = self.layout.along_time(self.length());
+        let [time, revision, missing, model, serving] = self.layout.along_time(self.length());
         Ok(vec![
             padded(&time, native!(self.times[from..to]), &i64::MIN.to_ne_bytes())?,
             padded(&missing, native!(self.missing[from..to]), &f32::NAN.to_ne_bytes())?,
             padded(&model, native!(self.models[from..to]), &0_i32.to_ne_bytes())?,
+            padded(&serving, native!(self.servings[from..to]), &0_i32.to_ne_bytes())?,
             padded(&revision, native!(self.revisions[from..to]), &(-1_i32).to_ne_bytes())?,
         ])
     }
@@ -277,7 +289,8 @@ impl ForecastStore {
         let mut attributes = Map::new();
         attributes.insert("Conventions".into(), json!("CF-1.11"));
         attributes.insert("source".into(), json!("PhysicNet"));
-        attributes.insert("model".into(), json!(self.layout.models.last()));
+        let newest = self.models.last().and_then(|&model| self.layout.models.get(model as usize));
+        attributes.insert("model".into(), json!(newest));
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
         attributes

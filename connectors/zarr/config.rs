@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use physicnet_stream::{Catalogue, Error, Result, SensorId, Time, parse_duration, with_unit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::time::parse_time;
 
 /// How a chunk that the store does not hold is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Absent {
     /// As the array's fill value, as Zarr says: writers leave out chunks that hold nothing else,
@@ -30,7 +31,7 @@ pub enum Absent {
 /// variables: [precip_rate]
 /// follow: true
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZarrSource {
     /// The directory of the store, or its URL: `s3://`, `gs://`, `https://`.
@@ -137,7 +138,7 @@ impl ZarrSource {
 /// path: forecasts/{sensor}.zarr
 /// products: [persistence, advection]
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZarrSink {
     /// The directory of a sensor's store, or its URL (`s3://`, `gs://`); `{sensor}` stands for its name, and must be there

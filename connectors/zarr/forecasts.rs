@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use physicnet_stream::{Cadence, Error, Forecast, Grid, Result, Sensor};
+use physicnet_stream::{Cadence, Error, Forecast, Grid, Result, Sensor, Serving};
 use serde_json::json;
 
 use super::encode::{Field, native};
@@ -13,6 +13,15 @@ use super::writer::axis_field;
 pub(super) const LENGTH: u64 = if cfg!(test) { 4 } else { 1024 };
 const LEAD: &str = "prediction_timedelta";
 const SECOND: i64 = 1_000_000_000;
+/// The coordinates along time that the data arrays name; those of older stores name fewer.
+const BESIDE: &str = "missing model revision serving";
+pub(super) const OLDER: [&str; 2] = ["missing revision", "missing model revision"];
+/// The flag of what is served; where nothing is learnt, and in what older stores do not say, that is
+/// the network's field: 0.
+pub(super) fn flag(serving: Option<Serving>) -> i32 {
+    let flag = Serving::ALL.iter().position(|known| Some(*known) == serving);
+    flag.unwrap_or_default() as i32
+}
 
 /// What the integers of reference times count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,15 +130,15 @@ impl Layout {
             for name in own.into_iter().chain(others) {
                 let field = Field::f32(&name, &dims, &shape, &chunk)
                     .text("units", &variable.units)
-                    .text("coordinates", "missing model revision");
+                    .text("coordinates", BESIDE);
                 fields.push(field);
             }
         }
         fields
     }
 
-    /// `time`, `revision`, `missing` and `model` of a store of `length` forecasts.
-    pub(super) fn along_time(&self, length: u64) -> [Field; 4] {
+    /// `time`, `revision`, `missing`, `model` and `serving` of a store of `length` forecasts.
+    pub(super) fn along_time(&self, length: u64) -> [Field; 5] {
         let field = |name, data_type, fill| {
             Field::new(name, data_type, fill, &["time"], &[length], &[LENGTH])
         };
@@ -148,6 +157,10 @@ impl Layout {
                 .text("long_name", "the model that made it")
                 .list("flag_values", (0..self.models.len() as i64).collect())
                 .text("flag_meanings", &self.models.join(" ")),
+            field("serving", "int32", json!(0))
+                .text("long_name", "what is served: the network's field, a blend, or a baseline")
+                .list("flag_values", (0..Serving::ALL.len() as i64).collect())
+                .text("flag_meanings", &Serving::ALL.map(Serving::label).join(" ")),
         ]
     }
 

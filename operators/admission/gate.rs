@@ -5,12 +5,13 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use physicnet_stream::{Cadence, Frame, Position, Reason, Reject, SensorId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::plan::{Fill, Plan, Planned, between, window};
 
 /// What stands in for frames that the cadence says are missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gap {
     /// Nothing: the window starts anew, and forecasts pause until it is full.
@@ -23,7 +24,7 @@ pub enum Gap {
 }
 
 /// How frames that do not come in order are treated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
     /// The policy for missing frames.

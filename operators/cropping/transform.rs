@@ -1,9 +1,10 @@
 //! From physical values to what the network sees, and back.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How one variable is transformed before the first layer; inverted on output.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Transform {
     /// As it is.

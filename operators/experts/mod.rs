@@ -1,6 +1,7 @@
 //! Stage 4, the flow experts: a bank that estimates motion and carries the field along it,
 //! classical first, learned on top, globally and locally.
 
+mod bank;
 pub mod flow;
 mod local;
 mod motion;
@@ -8,6 +9,7 @@ mod net;
 mod operator;
 mod tendency;
 
+pub use bank::{Bank, Member};
 pub(crate) use local::per_lead;
 pub use local::{Global, LocalExpert};
 pub use motion::between;

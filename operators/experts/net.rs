@@ -3,8 +3,8 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::experts::Tendency;
-use crate::layers::{Boundary, Conv, Start, avg_pool, upsample_bilinear, warp};
+use crate::experts::{Member, Tendency};
+use crate::layers::{Conv, Start, avg_pool, upsample_bilinear, warp};
 use crate::model::{Expert, ModelConfig};
 
 /// What the experts know of a batch of windows.
@@ -13,7 +13,8 @@ pub struct Known<'a> {
     pub latents: &'a [Tensor],
     /// The newest frame, missing pixels filled: `(B, H, W, C)`.
     pub newest: &'a Tensor,
-    /// The frames before it, filled alike, newest first: as many as the tendency looks back.
+    /// The frames before it, filled alike, newest first: as many as the tendency looks back, or
+    /// all of the window for experts of one's own.
     pub past: &'a [Tensor],
     /// The classical backward flow of one cadence, pixels, `(B, H, W, 2)`.
     pub flow: &'a Tensor,
@@ -51,11 +52,7 @@ impl Carried {
 
 /// The bank: persistence or advection, corrected by learned flow.
 pub struct Experts {
-    horizon: usize,
-    stride: usize,
-    boundary: Boundary,
-    expert: Expert,
-    position: bool,
+    config: ModelConfig,
     trunk: Option<Trunk>,
     flow: Option<Conv>,
     tendency: Option<Tendency>,
@@ -96,16 +93,7 @@ impl Experts {
             0 => None,
             _ => Some(Tendency::new(config, vb.pp("tendency"))?),
         };
-        Ok(Self {
-            horizon: config.horizon,
-            stride: config.stride(),
-            boundary: border,
-            expert: config.expert,
-            position: config.position,
-            trunk,
-            flow,
-            tendency,
-        })
+        Ok(Self { config: config.clone(), trunk, flow, tendency })
     }
 
     /// The chosen expert's own forecast, `(B, H, W, lead * C)`: what an untrained network says.
@@ -113,10 +101,7 @@ impl Experts {
     /// # Errors
     /// When the shapes do not fit.
     pub fn chosen(&self, known: &Known) -> Result<Tensor> {
-        match self.expert {
-            Expert::Persistence => persist(known.newest, self.horizon),
-            Expert::Advection => warp(known.newest, known.prior, self.boundary),
-        }
+        self.config.expert.forecast(known, &self.config)
     }
 
     /// The tendency expert, where the model has one.
@@ -141,7 +126,8 @@ impl Experts {
 
     fn carry(&self, known: &Known) -> Result<Carried> {
         let tendency = None;
-        let start = match self.expert {
+        let (stride, boundary) = (self.config.stride(), self.config.boundary);
+        let start = match self.config.expert {
             Expert::Persistence => known.prior.zeros_like()?,
             Expert::Advection => known.prior.clone(),
         };
@@ -162,10 +148,10 @@ impl Experts {
             return Ok(Carried { trunk, correction: None, displacement: start, warped, tendency });
         };
         // A unit of the head is one latent cell.
-        let correction = (flow.forward(&features)? * self.stride as f64)?;
-        let fine = upsample_bilinear(&correction, self.stride, self.boundary)?;
+        let correction = (flow.forward(&features)? * stride as f64)?;
+        let fine = upsample_bilinear(&correction, stride, boundary)?;
         let displacement = (start + fine)?;
-        let warped = warp(known.newest, &displacement, self.boundary)?;
+        let warped = warp(known.newest, &displacement, boundary)?;
         let (trunk, correction) = (Some(features), Some(correction));
         Ok(Carried { trunk, correction, displacement, warped, tendency })
     }
@@ -174,10 +160,11 @@ impl Experts {
     fn stack(&self, known: &Known) -> Result<Tensor> {
         let mut parts: Vec<Tensor> = known.latents.to_vec();
         let (b, h, w, _) = known.latents[0].dims4()?;
-        if self.position {
+        if self.config.position {
             parts.push(position(h, w, known.newest.device())?.broadcast_as((b, h, w, 4))?);
         }
-        parts.push((avg_pool(known.flow, self.stride)? / self.stride as f64)?);
+        let stride = self.config.stride();
+        parts.push((avg_pool(known.flow, stride)? / stride as f64)?);
         Tensor::cat(&parts, 3)
     }
 }
@@ -190,11 +177,6 @@ impl Trunk {
         }
         x.relu()
     }
-}
-
-/// The newest frame `(B, H, W, C)` for every lead, `(B, H, W, lead * C)`.
-fn persist(newest: &Tensor, horizon: usize) -> Result<Tensor> {
-    Tensor::cat(&vec![newest; horizon], 3)
 }
 
 /// Where each latent cell lies on the domain, as sines and cosines of one period,

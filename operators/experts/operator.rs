@@ -1,13 +1,14 @@
 //! The expert bank over a stream of windows.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
 use crate::cropping::{Extent, fill_missing};
-use crate::experts::{Carried, Known, between};
+use crate::experts::{Bank, Carried, Known, between};
 use crate::layers::warp;
 use crate::model::{Expert, ModelConfig, PhysicNet};
 use crate::stage::{Turn, most, stage};
@@ -23,6 +24,8 @@ pub struct Consulted {
     pub prior: Tensor,
     /// What the corrected flow carries.
     pub carried: Carried,
+    /// What each expert of one's own forecasts, `(1, H, W, lead * C)`, under its name.
+    pub own: Vec<(Arc<str>, Tensor)>,
 }
 
 impl Consulted {
@@ -40,21 +43,38 @@ impl Consulted {
 
 /// Extension trait: asks every expert about each window.
 pub trait Consult<'scope> {
-    /// The experts' answers, in batches of at most `batch` windows of one size and network.
-    fn consult(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Consulted>;
+    /// The experts' answers, those in the `bank` too, in batches of at most `batch` windows of
+    /// one size and network.
+    fn consult(
+        self,
+        bank: &Bank,
+        batch: usize,
+        failure: &Failure,
+    ) -> StreamVec<'scope, u64, Consulted>;
 }
 
 impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
-    fn consult(self, batch: usize, failure: &Failure) -> StreamVec<'scope, u64, Consulted> {
+    fn consult(
+        self,
+        bank: &Bank,
+        batch: usize,
+        failure: &Failure,
+    ) -> StreamVec<'scope, u64, Consulted> {
+        let bank = bank.clone();
         let most = most(batch, |window: &Window| (&window.seat, window.extent()));
         let kind = |window: &Window| (window.extent(), window.seat.mark());
-        stage(self, "Consult", Turn::Batch, most, failure.clone(), kind, consult)
+        stage(self, "Consult", Turn::Batch, most, failure.clone(), kind, move |all| {
+            consult(all, &bank)
+        })
     }
 }
 
-fn consult(windows: Vec<Window>) -> Result<Vec<Consulted>> {
+fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
     let net = Rc::clone(&windows[0].seat.net);
-    let planes: Vec<_> = windows.iter().map(|window| Planes::of(&net, window)).collect();
+    // The network sees as much of the past as its tendency needs; who is asked beside it, all.
+    let (needed, all) = (net.config.tendency, net.config.history - 1);
+    let seen = if bank.is_empty() { needed } else { all };
+    let planes: Vec<_> = windows.iter().map(|window| Planes::of(&net, window, seen)).collect();
     let extent = windows[0].extent();
     let (rows, columns, b) = (extent.rows, extent.columns, windows.len());
     let channels = net.config.variables.len();
@@ -65,7 +85,7 @@ fn consult(windows: Vec<Window>) -> Result<Vec<Consulted>> {
     let newest = stack(&|planes| &planes.newest, channels)?;
     let flow = stack(&|planes| &planes.flow, 2)?;
     let before = |step: usize| stack(&|planes| &planes.past[step], channels);
-    let past = (0..net.config.tendency).map(before).collect::<Result<Vec<_>>>()?;
+    let past = (0..seen).map(before).collect::<Result<Vec<_>>>()?;
     let prior = net.prior(&flow)?;
 
     let latent = |t: usize| {
@@ -83,6 +103,7 @@ fn consult(windows: Vec<Window>) -> Result<Vec<Consulted>> {
     let known =
         Known { latents: &latents, newest: &newest, past: &past, flow: &flow, prior: &prior };
     let carried = net.experts.forward(&known)?;
+    let own = bank.ask(&known, &net.config)?;
 
     let one = |tensor: &Tensor, i: usize| tensor.narrow(0, i, 1)?.contiguous();
     let split = |(i, window)| {
@@ -98,6 +119,9 @@ fn consult(windows: Vec<Window>) -> Result<Vec<Consulted>> {
                 warped: one(&carried.warped, i)?,
                 tendency: optional(&carried.tendency)?,
             },
+            own: (own.iter())
+                .map(|(name, field)| Ok((Arc::clone(name), one(field, i)?)))
+                .collect::<Result<_>>()?,
         })
     };
     windows.into_iter().enumerate().map(split).collect()
@@ -111,7 +135,8 @@ struct Planes {
 }
 
 impl Planes {
-    fn of(net: &PhysicNet, window: &Window) -> Self {
+    /// With `seen` frames before the newest.
+    fn of(net: &PhysicNet, window: &Window, seen: usize) -> Self {
         let extent = window.newest().coded.frame.extent;
         let values: Vec<_> =
             window.slots.iter().map(|slot| Rc::clone(&slot.coded.frame.values)).collect();
@@ -122,7 +147,7 @@ impl Planes {
             extent.pad(&classical_flow(net, &newest, &previous, extent), 2)
         });
         let before = |step| extent.pad(&fill_missing(&values[..values.len() - step]), channels);
-        let past = (1..=net.config.tendency).map(before).collect();
+        let past = (1..=seen).map(before).collect();
         Self { newest: extent.pad(&newest, channels), past, flow: flow.clone() }
     }
 }

@@ -18,7 +18,7 @@ use crate::windowing::Window;
 pub const PRODUCTS: [&str; 5] = ["mean", "sharp", "persistence", "advection", "trend"];
 
 /// What goes out with each forecast.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct FuseConfig {
     /// Which of [`PRODUCTS`] go out beside the served one. Other names and absent heads are left out.
     pub products: Vec<String>,
@@ -121,6 +121,9 @@ fn forecast(
             _ => continue,
         };
         products.push(Product { name: name.as_str().into(), data: data.into() });
+    }
+    for (name, field) in &consulted.own {
+        products.push(Product { name: Arc::clone(name), data: physical(field)?.into() });
     }
     let window = &consulted.window;
     let newest = &window.newest().coded.frame;

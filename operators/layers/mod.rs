@@ -15,6 +15,7 @@ mod conv;
 mod correlate;
 mod kernel;
 mod linear;
+pub(crate) mod moments;
 pub(crate) mod simd;
 mod warp;
 
@@ -28,10 +29,11 @@ pub use warp::warp;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a domain continues past its border.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Boundary {
     /// The border's values are repeated.

@@ -96,17 +96,9 @@ impl Checkpoint {
     /// As [`Checkpoint::load`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
         let fail = |why: String| Error::new(name, why);
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes)
-            .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
-        let string = |name| metadata.metadata().as_ref().and_then(|strings| strings.get(name));
-        let json = string(HEADER).ok_or_else(|| {
-            fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
-        })?;
-        let Header { config, provenance } = serde_json::from_str(json)
-            .map_err(|error| fail(format!("its config does not fit this version: {error}")))?;
-        config.check().map_err(|error| fail(error.to_string()))?;
-        let usage: Option<Usage> = string(USAGE)
-            .map(|json| serde_json::from_str(json))
+        let (json, Header { config, provenance }, usage) = header(bytes, name)?;
+        let usage: Option<Usage> = usage
+            .map(|json| serde_json::from_str(&json))
             .transpose()
             .map_err(|error| fail(format!("its code usage does not fit this version: {error}")))?;
         if let Some(usage) = usage.as_ref().filter(|usage| usage.counts.len() != config.codes) {
@@ -126,8 +118,16 @@ impl Checkpoint {
                 differences.join("; ")
             )));
         }
-        let id = identity(json, &weights).map_err(|error| fail(error.to_string()))?;
+        let id = identity(&json, &weights).map_err(|error| fail(error.to_string()))?;
         Ok(Self { config, provenance, weights, usage, id })
+    }
+
+    /// What the network in the bytes of a file is made of; makes none.
+    ///
+    /// # Errors
+    /// When the file is not a checkpoint, or its config contradicts itself.
+    pub fn config_of(bytes: &[u8], name: &str) -> Result<ModelConfig> {
+        header(bytes, name).map(|(_, header, _)| header.config)
     }
 
     /// Writes the file.
@@ -173,6 +173,23 @@ impl Checkpoint {
         let net = PhysicNet::new(&self.config, vb).map_err(fail)?;
         Ok(PhysicNet { id: Arc::clone(&self.id), usage: self.usage.clone(), ..net })
     }
+}
+
+/// The header of the bytes of a file, as it stands there and as what it says, and the usage of the
+/// codes where there is one.
+fn header(bytes: &[u8], name: &str) -> Result<(String, Header, Option<String>)> {
+    let fail = |why: String| Error::new(name, why);
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes)
+        .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
+    let strings = metadata.metadata().as_ref();
+    let string = |name| strings.and_then(|strings| strings.get(name)).cloned();
+    let json = string(HEADER).ok_or_else(|| {
+        fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
+    })?;
+    let header: Header = serde_json::from_str(&json)
+        .map_err(|error| fail(format!("its config does not fit this version: {error}")))?;
+    header.config.check().map_err(|error| fail(error.to_string()))?;
+    Ok((json, header, string(USAGE)))
 }
 
 fn json(value: &impl Serialize, path: &Path) -> Result<String> {

@@ -1,13 +1,14 @@
 //! What a PhysicNet is made of: one value that a checkpoint carries.
 
 use physicnet_stream::{Cadence, Error, Result, Variable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cropping::{Transform, View, is_rain_rate};
 use crate::layers::Boundary;
 
 /// One channel of the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VariableConfig {
     /// Its name in the data.
@@ -36,7 +37,7 @@ impl VariableConfig {
 }
 
 /// Which member of the expert bank the network starts from: untrained, the forecast equals it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Expert {
     /// The newest frame stays.
@@ -47,7 +48,7 @@ pub enum Expert {
 }
 
 /// What the codebook does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantization {
     /// No codes.
@@ -60,7 +61,7 @@ pub enum Quantization {
 }
 
 /// Which head is served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Serve {
     /// The head with the least expected error.
@@ -71,7 +72,7 @@ pub enum Serve {
 }
 
 /// The network's parts, sizes and units. Defaults are those of `base`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// The channels, in order. Training fills an empty list from its data.
@@ -164,6 +165,19 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// A model without weights, for these variables: its forecast is the chosen expert's, and
+    /// nothing is encoded for it.
+    pub fn classical(variables: Vec<VariableConfig>) -> Self {
+        Self {
+            variables,
+            learned_flow: false,
+            gate: false,
+            residual: false,
+            quantization: Quantization::None,
+            ..Self::default()
+        }
+    }
+
     /// Pixels of the frame per latent cell.
     pub fn stride(&self) -> usize {
         4 * self.global_scale.max(1)
@@ -259,8 +273,10 @@ impl ModelConfig {
         if self.boundary == Boundary::Periodic
             && !(height.is_multiple_of(stride) && width.is_multiple_of(stride))
         {
-            let why =
-                format!("{height} x {width} pixels; a periodic domain needs multiples of {stride}");
+            let why = format!(
+                "{height} x {width} pixels; a periodic domain needs multiples of {stride}: cut the \
+                         data, or say `boundary: open`"
+            );
             return Err(Error::new("frame size", why));
         }
         if height < 4 || width < 4 {

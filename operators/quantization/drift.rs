@@ -49,6 +49,11 @@ pub struct Drift {
     /// The Jensen-Shannon distance of their codes from training's, 0 to 1; `None` before there
     /// are enough frames, or where the model has no codes to compare.
     pub distance: Option<f64>,
+    /// How many frames there are by now, of the `window` that the distance is taken over. Every
+    /// start of a job begins with none.
+    pub frames: usize,
+    /// How many there are to be.
+    pub window: usize,
     /// The share of missing pixels among them, 0 to 1.
     pub missing: f64,
     /// The distance that is alarming.
@@ -92,6 +97,8 @@ impl<'scope> Watch<'scope> for StreamVec<'scope, u64, Coded> {
                 sensor: head.sensor.clone(),
                 valid_time: head.valid_time,
                 distance,
+                frames: ring.held(),
+                window: config.window(usage),
                 missing: ring.missing(),
                 limit,
                 alarm: *alarm,

@@ -70,6 +70,11 @@ impl Ring {
         (self.frames.len() == self.window).then_some(&self.counts)
     }
 
+    /// How many frames there are, at most `window`.
+    pub fn held(&self) -> usize {
+        self.frames.len()
+    }
+
     /// The share of missing pixels over the frames, 0 to 1.
     pub fn missing(&self) -> f64 {
         // Summed anew each time: a running sum would keep the rounding of frames long gone.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 const COARSE: f64 = (1_u64 << 20) as f64;
 /// One unit of the fine part: 2^100.
 const FINE: f64 = (1_u128 << 100) as f64;
+/// What is smaller can be summed: 2^80.
+const LARGE: f64 = (1_u128 << 80) as f64;
 
 /// A sum of real numbers in fixed point: `coarse / 2^20 + fine / 2^100`.
 ///
@@ -40,6 +42,11 @@ impl Fixed {
     /// Whether the sum is exactly nothing.
     pub fn is_zero(self) -> bool {
         self.coarse == 0 && self.fine == 0
+    }
+
+    /// Whether it is so large that a sum of such numbers may be anything.
+    pub fn is_large(self) -> bool {
+        self.get().abs() >= LARGE
     }
 
     /// The sum taken `times` times.
@@ -76,6 +83,8 @@ mod tests {
         }
         assert!(Fixed::new(f64::NAN).is_zero());
         assert!(Fixed::new(f64::INFINITY).get() > 1e30);
+        let large = |value: f64| Fixed::new(value).is_large();
+        assert!(large(1e25) && large(-1e60) && large(f64::NEG_INFINITY) && !large(-1e24));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Which scores are taken, and the scores themselves, from sums.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ssim::Scale;
 use super::sums::{Sums, Table};
 
 /// The threshold and window of the fractions skill score.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fss {
     /// In the units of the data.

@@ -258,7 +258,8 @@ fn pair(
         let observed = frame.data.chunks_exact(pixels.max(1));
         for (channel, (p, o)) in fields.zip(observed).enumerate() {
             let metrics = config.channels.get(channel).unwrap_or(&usual);
-            let sums = Sums::of(p, o, width, metrics).times(times);
+            let sums = Sums::of(p, o, width, metrics);
+            let sums = if times == 1 { sums } else { sums.times(times) };
             let key = Key {
                 sensor: forecast.sensor.clone(),
                 product: Arc::clone(&product.name),

@@ -7,6 +7,7 @@ use super::fixed::Fixed;
 use super::fss::fss;
 use super::metrics::{Fss, Metrics};
 use super::ssim::ssim;
+use crate::layers::moments::Moments;
 
 /// Hits, misses, false alarms, correct negatives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ impl Sums {
     /// Missing pixels: one whose observation is not finite is never scored, nor counted; one
     /// whose forecast is not finite is counted in `observed` and lowers the coverage, no more.
     pub fn of(p: &[f32], o: &[f32], width: usize, metrics: &Metrics) -> Self {
-        let (observed, scored, moments) = moments(p, o);
+        let Moments { observed, scored, sums: moments } = Moments::of(p, o);
         let mut sums = Self { observed, scored, ..Self::default() };
         if scored == 0 {
             return sums;
@@ -114,16 +115,31 @@ impl Sums {
     /// These sums taken `times` times; -1 takes them away.
     #[must_use]
     pub fn times(mut self, times: i64) -> Self {
-        for fixed in self.reals() {
+        for fixed in self.reals_mut() {
             *fixed = fixed.times(times.into());
         }
-        for count in self.counts() {
-            *count *= times;
-        }
+        self.counts_mut().into_iter().for_each(|count| *count *= times);
+        let cells = self.tables.iter_mut().flat_map(Table::cells_mut);
+        cells.chain(self.fss.iter_mut().flatten()).for_each(|count| *count *= times);
         self
     }
 
-    fn reals(&mut self) -> [&mut Fixed; 10] {
+    fn reals(&self) -> [Fixed; 10] {
+        [
+            self.error,
+            self.absolute,
+            self.squared,
+            self.forecast,
+            self.observation,
+            self.forecast_squared,
+            self.observation_squared,
+            self.product,
+            self.relative.0,
+            self.ssim.0,
+        ]
+    }
+
+    fn reals_mut(&mut self) -> [&mut Fixed; 10] {
         let Self {
             error,
             absolute,
@@ -151,52 +167,26 @@ impl Sums {
         ]
     }
 
-    fn counts(&mut self) -> impl Iterator<Item = &mut i64> {
-        let Self { pairs, observed, scored, relative, ssim, tables, fss, .. } = self;
-        let tables = tables.iter_mut().flat_map(|table| {
-            let Table { hits, misses, false_alarms, correct_negatives } = table;
-            [hits, misses, false_alarms, correct_negatives]
-        });
+    /// The counts besides those by threshold.
+    fn counts(&self) -> [i64; 5] {
+        [self.pairs, self.observed, self.scored, self.relative.1, self.ssim.1]
+    }
+
+    fn counts_mut(&mut self) -> [&mut i64; 5] {
+        let Self { pairs, observed, scored, relative, ssim, .. } = self;
         [pairs, observed, scored, &mut relative.1, &mut ssim.1]
-            .into_iter()
-            .chain(tables)
-            .chain(fss.iter_mut().flatten())
     }
 }
 
-/// Sums that do not wait for one another.
-const LANES: usize = 4;
+impl Table {
+    fn cells(&self) -> [i64; 4] {
+        [self.hits, self.misses, self.false_alarms, self.correct_negatives]
+    }
 
-/// How many pixels are observed and scored, and the sums over the scored ones of `e = p - o`, `|e|`,
-/// `e^2`, `p`, `o`, `p^2`, `o^2`, `p o`: in lanes of every fourth pixel, and then over the lanes.
-fn moments(p: &[f32], o: &[f32]) -> (i64, i64, [f64; 8]) {
-    let mut sums = [[0.0_f64; LANES]; 8];
-    let (mut observed, mut scored) = ([0_u32; LANES], [0_u32; LANES]);
-    let mut add = |p: &[f32; LANES], o: &[f32; LANES]| {
-        for lane in 0..LANES {
-            let seen = o[lane].is_finite();
-            let both = seen & p[lane].is_finite();
-            observed[lane] += u32::from(seen);
-            scored[lane] += u32::from(both);
-            // What is not scored adds nothing.
-            let p = if both { f64::from(p[lane]) } else { 0.0 };
-            let o = if both { f64::from(o[lane]) } else { 0.0 };
-            let e = p - o;
-            let terms = [e, e.abs(), e * e, p, o, p * p, o * o, p * o];
-            for (sum, term) in sums.iter_mut().zip(terms) {
-                sum[lane] += term;
-            }
-        }
-    };
-    let (whole_p, rest_p) = p.as_chunks::<LANES>();
-    let (whole_o, rest_o) = o.as_chunks::<LANES>();
-    whole_p.iter().zip(whole_o).for_each(|(p, o)| add(p, o));
-    let mut last = [[f32::NAN; LANES]; 2];
-    last[0][..rest_p.len()].copy_from_slice(rest_p);
-    last[1][..rest_o.len()].copy_from_slice(rest_o);
-    add(&last[0], &last[1]);
-    let count = |lanes: [u32; LANES]| lanes.iter().map(|&n| i64::from(n)).sum();
-    (count(observed), count(scored), sums.map(|lanes| lanes.iter().sum()))
+    fn cells_mut(&mut self) -> [&mut i64; 4] {
+        let Self { hits, misses, false_alarms, correct_negatives } = self;
+        [hits, misses, false_alarms, correct_negatives]
+    }
 }
 
 /// The contingency table of values above a threshold, over `scored` pixels.
@@ -215,9 +205,9 @@ fn table(p: &[f32], o: &[f32], above: f64, scored: i64) -> Table {
 
 impl IsZero for Sums {
     fn is_zero(&self) -> bool {
-        let mut sums = self.clone();
-        sums.reals().iter().all(|fixed| fixed.is_zero())
-            && sums.counts().all(|&mut count| count == 0)
+        let cells = self.tables.iter().flat_map(Table::cells);
+        let mut counts = cells.chain(self.fss.iter().flatten().copied()).chain(self.counts());
+        counts.all(|count| count == 0) && self.reals().iter().all(|fixed| fixed.is_zero())
     }
 }
 
@@ -230,14 +220,19 @@ impl Semigroup for Sums {
         if self.fss.len() < other.fss.len() {
             self.fss.resize(other.fss.len(), [0; 3]);
         }
-        let mut other = other.clone();
-        other.tables.resize(self.tables.len(), Table::default());
-        other.fss.resize(self.fss.len(), [0; 3]);
-        for (sum, term) in self.reals().into_iter().zip(other.reals()) {
-            *sum += *term;
+        for (sum, term) in self.reals_mut().into_iter().zip(other.reals()) {
+            *sum += term;
         }
-        for (sum, term) in self.counts().zip(other.counts()) {
-            *sum += *term;
+        for (sum, term) in self.counts_mut().into_iter().zip(other.counts()) {
+            *sum += term;
+        }
+        for (sum, term) in self.tables.iter_mut().zip(&other.tables) {
+            for (sum, term) in sum.cells_mut().into_iter().zip(term.cells()) {
+                *sum += term;
+            }
+        }
+        for (sum, term) in self.fss.iter_mut().flatten().zip(other.fss.iter().flatten()) {
+            *sum += term;
         }
     }
 }

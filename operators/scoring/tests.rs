@@ -297,6 +297,28 @@ fn spans_end_at_a_sensors_newest_observation() {
 }
 
 #[test]
+fn what_is_pooled_is_the_sum_over_all_sensors() {
+    let totals = Totals::default();
+    // More of them than are added up in one turn.
+    for sensor in 0..400_u32 {
+        for lead in 1..3 {
+            let (sensor_id, product) = (format!("s{sensor}").as_str().into(), "mean".into());
+            let key = Key { sensor: sensor_id, product, lead, channel: 0 };
+            let sums = Sums::of(&[sensor as f32], &[lead as f32], 1, &Metrics::default());
+            totals.now().add(Pair { key, valid_time: i64::from(sensor) }, &sums);
+        }
+    }
+    for span in Span::ALL {
+        let mut expected = BTreeMap::<u32, Sums>::new();
+        for (key, sums) in totals.over(span) {
+            expected.entry(key.lead).or_default().plus_equals(&sums);
+        }
+        assert_eq!(expected.values().map(|sums| sums.pairs).collect::<Vec<_>>(), [400, 400]);
+        assert_eq!(totals.pooled(span, |key| key.lead), expected, "{span:?}");
+    }
+}
+
+#[test]
 fn a_clock_that_was_set_back_does_not_end_the_verification() {
     let config = ScoringConfig { largest_jump: Some(100), ..ScoringConfig::default() };
     let expected = play(1, false, config.clone(), story());

@@ -1,6 +1,7 @@
 //! Running totals of the verification, over spans of valid time.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use differential_dataflow::VecCollection;
@@ -56,8 +57,13 @@ impl Series {
 
     /// Lets go of what lies before the spans that end at `newest`.
     fn forget(&mut self, newest: Time) {
-        self.hours = self.hours.split_off(&first(newest, Span::Day));
-        self.fine = self.fine.split_off(&first(newest, Span::Hour));
+        let spans = [(&mut self.hours, Span::Day), (&mut self.fine, Span::Hour)];
+        for (buckets, span) in spans {
+            let first = first(newest, span);
+            while buckets.first_key_value().is_some_and(|(at, _)| *at < first) {
+                buckets.pop_first();
+            }
+        }
     }
 
     /// How many parts of spans are kept.
@@ -67,14 +73,19 @@ impl Series {
     }
 
     fn over(&self, span: Span, newest: Time) -> Sums {
+        let mut total = Sums::default();
+        self.add_to(&mut total, span, newest);
+        total
+    }
+
+    /// Adds what there is over a span to `total`.
+    fn add_to(&self, total: &mut Sums, span: Span, newest: Time) {
         let buckets = match span {
             Span::Hour => &self.fine,
             Span::Day => &self.hours,
-            Span::All => return self.all.clone(),
+            Span::All => return total.plus_equals(&self.all),
         };
-        let mut total = Sums::default();
         buckets.range(first(newest, span)..).for_each(|(_, sums)| total.plus_equals(sums));
-        total
     }
 }
 
@@ -139,6 +150,9 @@ impl Verified {
     }
 }
 
+/// How many series are added up before whoever waits for the totals has a turn.
+const TURN: usize = 256;
+
 /// The totals of this process: complete where worker 0 runs.
 #[derive(Clone, Debug, Default)]
 pub struct Totals(Arc<Mutex<Verified>>);
@@ -152,6 +166,32 @@ impl Totals {
     /// The sums over a span.
     pub fn over(&self, span: Span) -> BTreeMap<Key, Sums> {
         self.now().over(span)
+    }
+
+    /// The sums over a span, of all keys that are the same by `by` together. However many there
+    /// are, whoever adds meanwhile waits for no more than a few: those that come later have what
+    /// was added by then.
+    pub fn pooled<K: Ord>(&self, span: Span, by: impl Fn(&Key) -> K) -> BTreeMap<K, Sums> {
+        let mut pooled = BTreeMap::<K, Sums>::new();
+        let mut last: Option<Key> = None;
+        loop {
+            let verified = self.now();
+            let rest = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut taken = verified.series.range((rest, Bound::Unbounded)).take(TURN).peekable();
+            if taken.peek().is_none() {
+                break;
+            }
+            let mut end = None;
+            for (key, series) in taken {
+                let newest = verified.newest.get(&key.sensor).copied().unwrap_or(i64::MIN);
+                series.add_to(pooled.entry(by(key)).or_default(), span, newest);
+                end = Some(key.clone());
+            }
+            drop(verified);
+            last = end;
+        }
+        pooled.retain(|_, sums| !sums.is_zero());
+        pooled
     }
 }
 

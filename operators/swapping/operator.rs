@@ -58,8 +58,9 @@ pub trait Appoint<'scope>: Sized {
     /// One network sees every frame.
     fn appoint(self, net: &Rc<PhysicNet>) -> StreamVec<'scope, u64, Appointed>;
 
-    /// A frame goes to the network that serves in its epoch and to the one on trial then, in this
-    /// order. `changes` are told anywhere; all workers obey them from the same epoch on, so frames
+    /// A frame goes to the network that serves in its epoch and to the one on trial then: an
+    /// epoch's frames to the first and then to the second, so that batches hold what has one
+    /// network. `changes` are told anywhere; all workers obey them from the same epoch on, so frames
     /// wait until it is known what changes in theirs. `load` makes a network of a checkpoint.
     fn appoint_by(
         self,
@@ -114,11 +115,12 @@ impl<'scope> Appoint<'scope> for StreamVec<'scope, u64, Admitted> {
                     {
                         let (time, (cap, frames)) = epoch.remove_entry();
                         let mut session = output.session(&cap);
-                        for frame in frames {
-                            for seat in seats.at(time) {
-                                let (frame, seat) = (frame.clone(), seat.clone());
-                                session.give(Appointed { frame, seat });
-                            }
+                        for seat in seats.at(time) {
+                            let seen = frames.iter().map(|frame: &Admitted| Appointed {
+                                frame: frame.clone(),
+                                seat: seat.clone(),
+                            });
+                            session.give_iterator(seen);
                         }
                     }
                     let coming = frames_frontier.frontier().first().copied();

@@ -4,15 +4,15 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, Tensor};
-use physicnet_stream::{Catalogue, Failure, Forecast, Frame, SensorId};
+use physicnet_stream::{Catalogue, Failure, Forecast, Frame, Product, SensorId};
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 
 use super::*;
-use crate::admission::{AdmissionConfig, Admit, Memory};
+use crate::admission::{AdmissionConfig, Admit, Gap, Memory};
 use crate::cropping::{Crop, Transform};
 use crate::encoding::Encode;
-use crate::experts::Consult;
+use crate::experts::{Bank, Consult};
 use crate::fusion::{Fuse, FuseConfig};
 use crate::model::{Checkpoint, ModelConfig};
 use crate::quantization::Quantize;
@@ -60,6 +60,27 @@ fn arrivals() -> (Catalogue, Vec<Vec<Frame>>) {
     (catalogue, epochs)
 }
 
+/// A history of one sensor, whose frames come in every second epoch: of step `late` late, after the
+/// next one, or, if it is `corrected`, again then. From step `back` on its clock is set back.
+fn history(late: u64, corrected: bool, back: u64) -> (Catalogue, Vec<Vec<Frame>>) {
+    let catalogue = catalogue(&[("a", 16, 16)], 1);
+    let mut epochs = vec![Vec::new(); 40];
+    for sensor in catalogue.known() {
+        for step in 0..20 {
+            let mut made = frame(sensor, step);
+            made.valid_time += if step < back { 5000 } else { 0 };
+            if step == late {
+                let data = made.data.iter().map(|value| value + 0.5).collect();
+                epochs[2 * step as usize + 3].push(Frame { data, offset: 100, ..made.clone() });
+            }
+            if step != late || corrected {
+                epochs[2 * step as usize].push(made);
+            }
+        }
+    }
+    (catalogue, epochs)
+}
+
 /// How a run is cut up: workers, batch, and by how many epochs frames run ahead of what is known
 /// of changes.
 type How = (usize, usize, usize);
@@ -70,6 +91,17 @@ fn stream(
     first: &Checkpoint,
     changes: &[(usize, Change)],
     tried: &Checkpoint,
+    how: How,
+) -> (Vec<(u64, Forecast)>, u64, Option<f64>) {
+    stream_of(&arrivals(), Gap::Hold, first, changes, tried, how)
+}
+
+fn stream_of(
+    arrivals: &(Catalogue, Vec<Vec<Frame>>),
+    gap: Gap,
+    first: &Checkpoint,
+    changes: &[(usize, Change)],
+    tried: &Checkpoint,
     (workers, batch, ahead): How,
 ) -> (Vec<(u64, Forecast)>, u64, Option<f64>) {
     let made = Arc::new(Mutex::new(Vec::new()));
@@ -77,14 +109,15 @@ fn stream(
     let trial = Trial::default();
     trial.begin(&tried.id);
     let (first, changes, kept) = (first.clone(), changes.to_vec(), trial.clone());
+    let arrivals = arrivals.clone();
     timely::execute(timely::Config::process(workers), move |worker| {
         let all = Arc::clone(&all);
-        let (catalogue, epochs) = arrivals();
+        let (catalogue, epochs) = &arrivals;
         let net = Rc::new(first.network(&Device::Cpu).unwrap());
         let failure = Failure::default();
         let config = FuseConfig { products: vec!["advection".into()] };
         let revise_within = Some(12);
-        let admission = AdmissionConfig { revise_within, ..AdmissionConfig::default() };
+        let admission = AdmissionConfig { gap, revise_within, ..AdmissionConfig::default() };
         let load = |bytes: &[u8]| Checkpoint::from_bytes(bytes, "swap")?.network(&Device::Cpu);
         let (mut frames, mut told, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (frame_input, frames) = scope.new_input::<Vec<Frame>>();
@@ -92,14 +125,14 @@ fn stream(
             let observed = frames.clone();
             let memory = Memory::of(net.config.history);
             let forecasts = frames
-                .admit(&admission, &catalogue, memory)
+                .admit(&admission, catalogue, memory)
                 .admitted
                 .appoint_by(&net, changes, load, &failure)
-                .crop(&catalogue, true, &failure)
+                .crop(catalogue, true, &failure)
                 .encode(batch, &failure)
                 .quantize(batch, &failure)
                 .windows(false, &failure)
-                .consult(batch, &failure)
+                .consult(&Bank::default(), batch, &failure)
                 .fuse(&config, batch, &failure);
             let served = forecasts.clone().filter(|forecast| !forecast.candidate);
             let candidates = forecasts.clone().filter(|forecast| forecast.candidate);
@@ -204,6 +237,122 @@ fn a_candidate_that_is_dropped_leaves_no_trace() {
     assert!(!all.iter().any(|(epoch, f)| f.candidate && *epoch >= 9));
     let served = all.iter().filter(|(_, f)| !f.candidate).map(bits);
     assert!(served.eq(alone.iter().map(bits)));
+}
+
+#[test]
+fn a_newcomer_sees_what_the_one_that_serves_has_seen() {
+    let ((old, _), (gone, dropped), (new, bytes)) =
+        (network(1, 0.1), network(3, 0.4), network(2, -0.2));
+    let one = (1, 4, 0);
+    let mut seen = 0;
+    let never = u64::MAX;
+    let cases = (4..9).flat_map(|late| [true, false].map(|corrected| (late, corrected, never)));
+    // A swap, and the clock set back while frames of before it are kept for windows.
+    for (late, corrected, back) in cases.chain([(never, false, 9)]) {
+        let arrivals = history(late, corrected, back);
+        let at = if back == never { 2 * late as usize + 4 } else { 2 * back as usize + 9 };
+        let mut changes = if back == never {
+            // It sees the newest frame and is gone when the one before it comes.
+            vec![(at - 5, Change::Try(dropped.clone())), (at - 1, Change::Drop)]
+        } else {
+            vec![(at - 10, Change::Try(dropped.clone())), (at - 10, Change::Take)]
+        };
+        let first = if back == never { &old } else { &gone };
+        changes.extend([(at, Change::Try(bytes.clone())), (at, Change::Take)]);
+        for gap in [Gap::Hold, Gap::Skip] {
+            let whole = |first, changes: &[_]| {
+                let (all, ..) = stream_of(&arrivals, gap, first, changes, &new, one);
+                all.iter().filter(|(_, f)| !f.candidate).map(bits).collect::<Vec<_>>()
+            };
+            let (before, after) = (whole(first, &[]), whole(&new, &[]));
+            let swapped = whole(&old, &changes);
+            let since = if back == never { 0 } else { at as u64 - 10 };
+            for ((before, after), made) in before.iter().zip(&after).zip(&swapped) {
+                let expected = if made.0 < at as u64 { before } else { after };
+                assert!(made.0 < since || made == expected, "{late} {corrected} {back} {gap:?}");
+            }
+            assert_eq!(swapped.len(), after.len());
+            seen += after.iter().filter(|made| made.0 >= at as u64).count();
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+/// How a trial stands after frames of `observed`, every forecast of which was `served` by the
+/// incumbent and `tried` by the candidate: values by lead, the same for all pixels.
+fn standing(observed: f32, served: [f32; 2], tried: [f32; 2]) -> Trial {
+    let trial = Trial::default();
+    trial.begin(&"new".into());
+    let kept = trial.clone();
+    timely::execute_directly(move |worker| {
+        let catalogue = catalogue(&[("a", 4, 4)], 1);
+        let sensor = Arc::clone(catalogue.known().next().unwrap());
+        let (mut inputs, mut frames, probe) = worker.dataflow::<u64, _, _>(|scope| {
+            let (served, serving) = scope.new_input();
+            let (tried, trying) = scope.new_input();
+            let (frames, observed) = scope.new_input();
+            let pairs = serving.beside(trying).verify(observed, &ScoringConfig::default());
+            let (probe, _) = tally(pairs, &trial).probe();
+            ([served, tried], frames, probe)
+        });
+        let forecast = |values: [f32; 2], model: &str, step: u64| {
+            let mut data: Vec<f32> = values.iter().flat_map(|value| [*value; 16]).collect();
+            // Never measured: neither forecasts it.
+            (data[3], data[19]) = (f32::NAN, f32::NAN);
+            Forecast {
+                sensor: sensor.id.clone(),
+                reference_time: step as i64 * 10,
+                cadence: sensor.cadence,
+                shape: [2, 1, 4, 4],
+                products: vec![Product { name: "physicnet".into(), data: Arc::new(data) }],
+                serving: None,
+                model: model.into(),
+                candidate: model == "new",
+                revision: 0,
+                missing: 0.0,
+                offset: step,
+                frame_time: step as i64 * 10,
+                replay_from: 0,
+                replay: false,
+                scored: false,
+            }
+        };
+        for step in 0..7 {
+            inputs[0].send(forecast(served, "old", step));
+            inputs[1].send(forecast(tried, "new", step));
+            frames.send(Frame { data: vec![observed; 16], ..frame(&sensor, step) });
+            inputs.iter_mut().for_each(|input| input.advance_to(step + 1));
+            frames.advance_to(step + 1);
+        }
+        inputs.into_iter().for_each(|input| input.close());
+        frames.close();
+        worker.step_while(|| !probe.done());
+    });
+    kept
+}
+
+#[test]
+fn what_is_no_forecast_wins_no_trial() {
+    // It lacks a lead, or all; or squares beyond what a sum holds: of six, or of eight, it wraps.
+    for tried in [[1.0, f32::NAN], [f32::NAN; 2], [1e20; 2], [2.0, -3e38], [f32::INFINITY; 2]] {
+        let trial = standing(1.0, [1.5, 2.0], tried);
+        assert!(trial.is_spoiled(), "{tried:?}");
+        assert_eq!(trial.frames(), 6, "{tried:?}");
+    }
+    // Where it rains nowhere and the incumbent says so, drizzle is worse, and as dry as good.
+    for (served, tried, ratio) in [
+        ([0.0; 2], [0.01, 0.0], 1e3),
+        ([0.0; 2], [0.0; 2], 1.0),
+        ([0.1, 0.2], [0.0; 2], 1e-6),
+        ([0.1, 0.2], [0.2, 0.1], 1.0),
+        // An incumbent that exploded has no error that could be told.
+        ([f32::NAN, 0.1], [7.0, 0.2], 4.0),
+    ] {
+        let trial = standing(0.0, served, tried);
+        assert!(!trial.is_spoiled() && trial.frames() == 6, "{served:?} {tried:?}");
+        let told = trial.ratio().unwrap();
+        assert!((told / ratio - 1.0).abs() < 1e-5, "{served:?} {tried:?}: {told}");
+    }
 }
 
 #[test]

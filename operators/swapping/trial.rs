@@ -95,33 +95,49 @@ impl Trial {
         *self.now() = Standing { candidate: Arc::clone(candidate), sums: BTreeMap::new() };
     }
 
-    /// How many frames have verified both at the first lead, over all sensors.
+    /// How many frames have verified one of them at the first lead, over all sensors.
     pub fn frames(&self) -> u64 {
-        self.now().sums.get(&(1, 0)).map_or(0, |[_, own]| own.pairs.max(0) as u64)
+        let standing = self.now();
+        let pairs = standing.sums.get(&(1, 0)).map(|both| both.each_ref().map(|own| own.pairs));
+        pairs.map_or(0, |[incumbent, candidate]| incumbent.max(candidate).max(0) as u64)
+    }
+
+    /// Whether the candidate has no forecast, or one beyond all bounds, of a pixel of which the
+    /// incumbent has one.
+    pub fn is_spoiled(&self) -> bool {
+        self.now().sums.values().any(|[incumbent, candidate]| candidate.scored < incumbent.scored)
     }
 
     /// The candidate's mean squared error over the incumbent's, over the same pixels: the
-    /// geometric mean over leads and channels. `None` where no frame has told yet, or the
-    /// incumbent makes no error.
+    /// geometric mean over leads and channels, each from 1e-6 to 1e6, so that one that is exact is
+    /// as good as can be and not infinitely good. `None` where no frame has told yet.
     pub fn ratio(&self) -> Option<f64> {
         let standing = self.now();
         let error = |sums: &Sums| sums.squared.get() / sums.scored.max(1) as f64;
-        let ratios = standing.sums.values().filter(|[incumbent, _]| error(incumbent) > 0.0);
-        // A perfect candidate is as good as can be, not infinitely good.
-        let logs: Vec<f64> = ratios.map(|[i, c]| (error(c) / error(i)).max(1e-6).ln()).collect();
+        let ratio = |[incumbent, candidate]: &[Sums; 2]| match (error(incumbent), error(candidate))
+        {
+            (0.0, 0.0) => 1.0,
+            (incumbent, candidate) => (candidate / incumbent).clamp(1e-6, 1e6),
+        };
+        let told = standing.sums.values().filter(|both| both.iter().all(|own| own.scored > 0));
+        let logs: Vec<f64> = told.map(|both| ratio(both).ln()).collect();
         (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
     }
 
-    fn add(&self, pair: &Pair, sums: &Sums) {
+    /// What an epoch has verified, all of it: in between, one of the two would lack pixels.
+    fn add(&self, verified: &[(Pair, Sums)]) {
         let mut standing = self.now();
-        let (product, place) = match pair.key.product.strip_prefix(INCUMBENT) {
-            Some(of) => (of, 0),
-            None => (&*pair.key.product, 1),
-        };
-        // What is left of an earlier trial says nothing.
-        if *standing.candidate == *product {
-            let at = (pair.key.lead, pair.key.channel);
-            standing.sums.entry(at).or_default()[place].plus_equals(sums);
+        for (pair, sums) in verified {
+            let (product, place) = match pair.key.product.strip_prefix(INCUMBENT) {
+                Some(of) => (of, 0),
+                None => (&*pair.key.product, 1),
+            };
+            // What is left of an earlier trial says nothing, and no sum holds what is too large:
+            // it counts as not forecast.
+            if *standing.candidate == *product && !sums.squared.is_large() {
+                let at = (pair.key.lead, pair.key.channel);
+                standing.sums.entry(at).or_default()[place].plus_equals(sums);
+            }
         }
     }
 
@@ -137,15 +153,23 @@ pub fn tally<'scope>(
 ) -> StreamVec<'scope, u64, ()> {
     let trial = trial.clone();
     let to_first = Exchange::new(|_: &(Pair, u64, Sums)| 0);
-    sums.inner.unary(to_first, "Tally", move |_cap, _info| {
-        move |input, output| {
+    sums.inner.unary_frontier(to_first, "Tally", move |_cap, _info| {
+        let mut epochs = BTreeMap::<u64, _>::new();
+        move |(input, frontier), output| {
             input.for_each_stamp(|cap, batches| {
-                for (pair, _, sums) in batches.flat_map(|batch| batch.drain(..)) {
-                    trial.add(&pair, &sums);
-                }
+                let Some(cap) = cap.retain_least(output.output_index()) else { return };
+                let (_, verified) = epochs.entry(*cap.time()).or_insert((cap, Vec::new()));
+                let sums = batches.flat_map(|batch| batch.drain(..));
+                verified.extend(sums.map(|(pair, _, sums)| (pair, sums)));
+            });
+            while let Some(epoch) = epochs.first_entry()
+                && !frontier.less_equal(epoch.key())
+            {
+                let (cap, verified): (_, Vec<_>) = epoch.remove();
+                trial.add(&verified);
                 // Says nothing; it names the container of the output.
                 output.session(&cap).give_iterator(std::iter::empty::<()>());
-            });
+            }
         }
     })
 }

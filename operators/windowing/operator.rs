@@ -113,8 +113,9 @@ impl<'scope> Windowed<'scope> for StreamVec<'scope, u64, Coded> {
     }
 }
 
-/// What is kept of one sensor: what each network made of its frames. There is a second one while
-/// one is on trial, and for as long after a swap as windows may ask for frames before it.
+/// What is kept of one sensor: what each network made of its frames, the one that served last
+/// first. There is a second one while one is on trial, and for as long after a swap as windows may
+/// ask for frames before it.
 #[derive(Default)]
 struct Sighted(Vec<Past>);
 
@@ -123,16 +124,24 @@ impl Sighted {
     fn take(&mut self, coded: Coded, replayed: bool) -> Result<Vec<Window>> {
         let (seat, plan) = (coded.seat.clone(), coded.frame.head.plan.clone());
         let own = self.0.iter().position(|past| Rc::ptr_eq(&past.net, &seat.net));
-        let place = own.unwrap_or_else(|| {
-            // What came before it, as the one saw it that is furthest.
-            let furthest = self.0.iter().max_by_key(|past| past.slots.keys().next_back());
-            let slots = furthest.map(|past| past.slots.clone()).unwrap_or_default();
+        let mut place = own.unwrap_or_else(|| {
+            // What came before it, as the one saw it that has missed none: not one that is gone,
+            // which late and corrected frames no longer reach.
+            let slots = self.0.first().map(|past| past.slots.clone()).unwrap_or_default();
             self.0.push(Past { net: Rc::clone(&seat.net), slots });
             self.0.len() - 1
         });
+        if !seat.candidate {
+            self.0[..=place].rotate_right(1);
+            place = 0;
+        }
         let flow = self.0.iter().find_map(|past| past.flow(&coded)).unwrap_or_default();
         let windows = self.0[place].take(coded, flow, replayed)?;
         if let Some(plan) = plan {
+            if plan.restart && !seat.candidate {
+                // Those of before a clock was set back would be taken for the newest for ever.
+                self.0.truncate(1);
+            }
             self.0.retain(|past| past.slots.keys().next_back() >= Some(&plan.keep_from));
         }
         Ok(windows)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use physicnet_connectors::kafka::Cluster;
 use physicnet_connectors::kafka::format::Format;
 
@@ -59,7 +59,15 @@ pub(super) enum Command {
     Evaluate(Evaluate),
     /// Write simulated sensors into a Zarr store
     #[command(
-        after_help = "Example:\n  physicnet simulate configs/flow/simulate.yaml data/flow.zarr"
+        after_help = "Examples:\n  physicnet simulate configs/flow/simulate.yaml data/flow.zarr\n  \
+        physicnet simulate configs/fire/simulate.yaml data/fire.zarr\n\nKinds of `field`:\n  \
+        navier_stokes    turbulence on a torus (configs/flow)\n  \
+        rain             rain as a radar sees it (configs/rain)\n  \
+        fitzhugh_nagumo  reaction-diffusion, PDEBench's (configs/fitzhugh_nagumo)\n  \
+        shallow_water    a radial dam break, PDEBench's (configs/shallow_water)\n  \
+        gray_scott       spots, worms, mazes and gliders (configs/gray_scott)\n  \
+        fire             a fire front in wind and fuel (configs/fire)\n\n\
+        docs/simulators.md has their equations, schemes and keys."
     )]
     Simulate(Simulate),
     /// Send a Zarr store or simulated sensors to a Kafka topic
@@ -79,18 +87,28 @@ pub(super) enum Command {
         A line says whose message it is, its time, shape, values, size, PARTITION@OFFSET and age. \
         Only what is committed is shown, and nothing is left at the brokers.")]
     Tail(Tail),
-    /// Say what is in a Zarr store or a checkpoint
-    #[command(after_help = "Examples:\n  physicnet inspect radar.zarr --picture radar.png\n  \
-        physicnet inspect radar.safetensors")]
+    /// Say what is in a Zarr store, a checkpoint or a job, or how two checkpoints differ
+    #[command(
+        after_help = "Examples:\n  physicnet inspect radar.zarr --show              # drawn in the terminal\n  \
+        physicnet inspect radar.zarr --picture radar.png\n  \
+        physicnet inspect radar.safetensors\n  \
+        physicnet inspect old.safetensors new.safetensors # keys, and how far each weight moved\n  \
+        physicnet inspect job.yaml                        # what it reads, forecasts by and writes"
+    )]
     Inspect {
-        /// A Zarr store of observations, or a checkpoint
+        /// A Zarr store of observations, a checkpoint, or a job file
         path: PathBuf,
+        /// A checkpoint to hold beside the first
+        beside: Option<PathBuf>,
         /// The variables to look at; by default all
         #[arg(long = "variable")]
         variables: Vec<String>,
         /// Draw some frames of a store as PNG
         #[arg(long)]
         picture: Option<PathBuf>,
+        /// Draw some frames of a store in the terminal, in 24-bit colour
+        #[arg(long)]
+        show: bool,
     },
     /// Check a job or training file, and that what it names can be opened
     #[command(
@@ -123,6 +141,33 @@ pub(super) enum Command {
         #[arg(long)]
         token_file: Option<PathBuf>,
     },
+    /// Print the JSON Schema of a kind of file, for editors
+    #[command(
+        after_help = "Example:\n  physicnet schema job > job.schema.json\n\nWith it an editor \
+        completes keys and marks those that nobody reads; docs/schema/ holds them all."
+    )]
+    Schema {
+        /// What the file is for
+        kind: Kind,
+    },
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  physicnet completions bash > ~/.local/share/bash-completion/completions/physicnet\n  \
+        physicnet completions zsh > ~/.zfunc/_physicnet\n  \
+        physicnet completions fish > ~/.config/fish/completions/physicnet.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    #[command(
+        after_help = "Example:\n  physicnet man ~/.local/share/man/man1 && man physicnet-train"
+    )]
+    Man {
+        /// The folder to write into, a page for each command
+        folder: PathBuf,
+    },
     /// Simulated sensors through the shipped model, with live skill: needs nothing
     #[command(
         after_help = "Examples:\n  physicnet demo --out out/demo\n  physicnet demo --dashboard   # to look at in a browser, until Ctrl-C"
@@ -141,6 +186,19 @@ pub(super) enum Command {
         #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
         dashboard: Option<String>,
     },
+}
+
+/// The kinds of files.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Kind {
+    /// For `run` and `evaluate`
+    Job,
+    /// For `train` and `calibrate`
+    Train,
+    /// For `simulate` and `publish`
+    Simulate,
+    /// For `--cluster`
+    Cluster,
 }
 
 #[derive(Args)]
@@ -182,7 +240,6 @@ pub(super) struct ClusterFlags {
 #[derive(Args)]
 pub(super) struct Evaluate {
     /// A job file; its sources are replayed, its sinks are not written
-    #[arg(required_unless_present = "zarr")]
     pub(super) job: Option<PathBuf>,
     /// Instead of a job file: a store of observations
     #[arg(long, conflicts_with = "job")]

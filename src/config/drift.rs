@@ -2,10 +2,11 @@
 
 use anyhow::{Result, bail, ensure};
 use physicnet_operators::quantization::{DriftConfig, Usage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When a sensor's codes are alarming. Absent keys are as the checkpoint says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DriftSection {
     /// The distance from the training data above which there is an alarm, up to 1.
@@ -29,7 +30,7 @@ impl DriftSection {
     }
 
     /// What drift is for a model with this `usage` of its codes.
-    pub(super) fn config(&self, usage: Option<&Usage>) -> Result<DriftConfig> {
+    pub(crate) fn config(&self, usage: Option<&Usage>) -> Result<DriftConfig> {
         ensure!(
             usage.is_some() || self.alarm.is_none(),
             "drift.alarm: the model does not say which codes are usual; `physicnet calibrate` \

@@ -1,6 +1,6 @@
 //! What a job file says, and how it becomes the parts of a dataflow.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,12 +8,14 @@ use candle_core::Device;
 use physicnet_connectors::rejects::RejectsConfig;
 use physicnet_connectors::{Opened, RejectsSink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
+use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_operators::swapping::Trial;
 use physicnet_stream::Sensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{catalogue, fits, goes_on, kinds, products, progress, resume};
@@ -22,7 +24,7 @@ use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
 use crate::health::Health;
 use crate::scores::ScoresFile;
-use crate::swap::{Folder, State, Swap, serving};
+use crate::swap::{Folder, Swap, serving};
 use crate::telemetry::{About, Telemetry};
 
 /// A job: sources, a model, sinks, and what happens between them.
@@ -35,7 +37,7 @@ use crate::telemetry::{About, Telemetry};
 ///   - {type: zarr, path: "forecasts/{sensor}.zarr"}
 /// workers: 2
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// Its name in logs, and in Kafka: its consumer group, transactional id and topics bear it.
@@ -85,7 +87,7 @@ pub struct Job {
 }
 
 /// The network of a job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
     /// The file that `physicnet train` left.
@@ -185,13 +187,14 @@ impl Job {
             let checkpoint = self.checkpoint(&sensors)?;
             return self.assemble(sources, checkpoint);
         };
-        let (folder, state) = self.control(control)?;
+        let folder = Folder::new(control, &self.name);
+        let state = folder.state()?;
         let checkpoint = match &state.serving {
             Some(model) => {
                 let path = folder.model(model);
                 tracing::info!(
-                    "model {model} serves since a swap, in place of model.checkpoint; remove {} \
-                     to begin with that one again",
+                    "model {model} serves since a swap, in place of model.checkpoint; remove {}, \
+                     and the file of scores, to begin with that one again",
                     control.join("state.json").display()
                 );
                 serving(Checkpoint::load(&path)?, self.model.serve)?
@@ -203,28 +206,17 @@ impl Job {
         parts.swap = Some(Swap {
             folder,
             serving: parts.checkpoint.clone(),
+            own: self.model.checkpoint.clone(),
             serve: self.model.serve,
             products: parts.fuse.products.clone(),
             sensors,
+            drift: self.drift.clone(),
             // A trial compares squared errors alone.
             scoring: ScoringConfig { channels: Vec::new(), ..scoring },
             trial: Trial::default(),
             telemetry: Telemetry::default(),
         });
         Ok(parts)
-    }
-
-    /// The folder of requests for other models, with a copy of the job's own, and how things
-    /// stand there.
-    fn control(&self, control: &Path) -> Result<(Folder, State)> {
-        let folder = Folder::open(control)?;
-        let state = folder.state()?;
-        if let (Some(own), None) = (&self.model.checkpoint, &state.serving) {
-            let bytes = std::fs::read(own).with_context(|| own.display().to_string())?;
-            let id = Checkpoint::from_bytes(&bytes, &own.display().to_string())?.id;
-            folder.keep(&id, &bytes, &state.before)?;
-        }
-        Ok((folder, state))
     }
 
     /// How forecasts are held against frames, whatever is scored of them.
@@ -342,6 +334,7 @@ impl Job {
             health: Health::default(),
             sources,
             admission: self.admission.clone(),
+            bank: Bank::default(),
             fuse: FuseConfig { products },
             checkpoint,
             device: Device::Cpu,

@@ -48,6 +48,9 @@ pub(super) fn check(job: &Job, catalogue: &Catalogue) -> Result<()> {
         plain("scoring.store", store, "it holds all sensors")?;
         places.push(Place::new("scoring.store".into(), store.clone(), true)?);
     }
+    if let Some(control) = &job.model.control {
+        places.push(Place::new("model.control".into(), control.clone(), true)?);
+    }
     apart(&places)?;
     places.iter().filter(|place| place.written).try_for_each(Place::usable)
 }
@@ -173,6 +176,8 @@ mod tests {
             ("rejects: {path: 's3://bucket/rejects'}".into(), "lies on this machine"),
             ("rejects: {path: AT/file/rejects}".into(), "is a file"),
             ("scoring: {store: AT/file}".into(), "fits"),
+            ("model: {control: AT/control}".into(), "fits"),
+            ("model: {control: AT/file}".into(), "model.control"),
             ("scoring: {store: AT/file}\nrejects: {path: AT/file}".into(), "scoring.store"),
         ] {
             let said = told(at, &more);

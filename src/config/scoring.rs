@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use physicnet_operators::scoring::{Fss, Metrics, Scale};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is verified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScoringSection {
     /// What is forecast and scored beside the served product: `mean`, `sharp`, `persistence`,

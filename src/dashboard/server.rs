@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::door::Door;
 use super::{Access, DashboardConfig};
-use crate::telemetry::{Choice, Telemetry};
+use crate::telemetry::{Choice, Shown, Telemetry};
 
 const PAGE: &str = include_str!("page/index.html");
 const LOGIN: &str = include_str!("page/login.html");
@@ -248,7 +248,13 @@ async fn sensor(State(telemetry): State<Telemetry>, Query(ask): Query<Ask>) -> R
         return (StatusCode::NOT_FOUND, why).into_response();
     }
     match telemetry.show(&id, ask.channel, choice, ask.seen) {
-        Some(bytes) => ([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
+        Shown::Bytes(bytes) => {
+            ([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+        }
+        Shown::Same => StatusCode::NO_CONTENT.into_response(),
+        Shown::Full(most) => {
+            let why = format!("{most} others are being watched just now, and no more may be\n");
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
     }
 }

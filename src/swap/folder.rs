@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use physicnet_stream::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -29,6 +29,8 @@ fn usual() -> u64 {
 /// How things stand: the file `state.json`, which the job writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// The job whose folder it is.
+    pub job: Option<String>,
     /// The model that serves, as `MODEL.safetensors` beside this file; `None` before the first
     /// swap: it is the job's own.
     pub serving: Option<Arc<str>>,
@@ -53,6 +55,9 @@ pub struct Standing {
     pub shadow_for: u64,
     /// Its mean squared error over that of the model that serves.
     pub error_ratio: Option<f64>,
+    /// How often the trial was begun: again after a start, but not for ever.
+    #[serde(default)]
+    pub begun: u32,
 }
 
 /// The answer to a request.
@@ -80,32 +85,36 @@ pub enum Outcome {
     Superseded,
 }
 
-/// The folder, which is there.
+/// The folder of a job. It is made when something is first written into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    job: String,
+}
 
 impl Folder {
-    /// The folder at `path`, made if it is not there.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn open(path: &Path) -> Result<Self> {
-        let folder = Self(path.to_owned());
-        std::fs::create_dir_all(path).map_err(|error| folder.error(error))?;
-        Ok(folder)
+    /// The folder at `path` of the job that is called `job`.
+    pub fn new(path: &Path, job: &str) -> Self {
+        Self { path: path.to_owned(), job: job.to_owned() }
     }
 
     /// Where the copy of a model lies.
     pub fn model(&self, id: &str) -> PathBuf {
-        self.0.join(format!("{id}.safetensors"))
+        self.path.join(format!("{id}.safetensors"))
     }
 
     /// How things stand.
     ///
     /// # Errors
-    /// When the file is not one of ours.
+    /// When the file is not one of ours, or another job's.
     pub fn state(&self) -> Result<State> {
-        Ok(self.read("state.json")?.unwrap_or_default())
+        let state: State = self.read("state.json")?.unwrap_or_default();
+        match state.job.as_ref().filter(|job| **job != self.job) {
+            Some(other) => {
+                Err(self.error(format!("is the folder of job {other}; give {} its own", self.job)))
+            }
+            None => Ok(state),
+        }
     }
 
     /// Asks for a model; when that was, which is what the answer bears.
@@ -113,8 +122,7 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be written.
     pub fn ask(&self, request: &Request) -> Result<u64> {
-        self.write("request.json", request)?;
-        self.asked()?.ok_or_else(|| self.error("request.json is gone already"))
+        self.write("request.json", request)
     }
 
     /// The request that lies there, and when it was made.
@@ -124,49 +132,68 @@ impl Folder {
         Some((asked, self.read("request.json").and_then(|request| request.ok_or_else(gone))))
     }
 
-    fn asked(&self) -> Result<Option<u64>> {
-        let metadata = match std::fs::metadata(self.0.join("request.json")) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.error(error)),
-        };
-        let modified = metadata.modified().map_err(|error| self.error(error))?;
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Some(since.as_nanos() as u64))
-    }
-
-    pub(super) fn tell(&self, state: &State) -> Result<()> {
-        self.write("state.json", state)
-    }
-
-    /// Keeps a copy of a model: its own file may be trained over. Others go, but those in `keep`.
-    pub(crate) fn keep(&self, id: &str, bytes: &[u8], keep: &[Arc<str>]) -> Result<()> {
-        if !self.model(id).exists() {
-            self.put(&format!("{id}.safetensors"), bytes)?;
+    /// When the request was made that lies there.
+    pub(super) fn asked(&self) -> Result<Option<u64>> {
+        match std::fs::metadata(self.path.join("request.json")).and_then(|m| m.modified()) {
+            Ok(modified) => Ok(Some(nanoseconds(modified))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error(error)),
         }
-        let entries = std::fs::read_dir(&self.0).map_err(|error| self.error(error))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let model = path.extension().is_some_and(|extension| extension == "safetensors");
-            if model && *stem != *id && !keep.iter().any(|kept| **kept == *stem) {
-                std::fs::remove_file(&path).map_err(|error| self.error(error))?;
-            }
+    }
+
+    /// Removes the request of this time, if it is the one that lies there.
+    pub(super) fn forget(&self, asked: u64) -> Result<()> {
+        if self.asked()? == Some(asked) {
+            let gone = std::fs::remove_file(self.path.join("request.json"));
+            gone.map_err(|error| self.error(error))?;
         }
         Ok(())
     }
 
+    pub(super) fn tell(&self, state: &State) -> Result<()> {
+        let state = State { job: Some(self.job.clone()), ..state.clone() };
+        self.write("state.json", &state).map(drop)
+    }
+
+    /// Keeps a copy of a model: its own file may be trained over. A copy that is there may be older
+    /// than what `calibrate` wrote into the file: the id does not tell.
+    pub(super) fn keep(&self, id: &str, bytes: &[u8]) -> Result<()> {
+        if std::fs::read(self.model(id)).is_ok_and(|kept| kept == bytes) {
+            return Ok(());
+        }
+        self.put(&format!("{id}.safetensors"), bytes).map(drop)
+    }
+
+    /// Removes the copies of all models but these. One that stays goes another time.
+    pub(super) fn clear(&self, but: &[&str]) {
+        for path in std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|e| e.path())
+        {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let model = path.extension().is_some_and(|extension| extension == "safetensors");
+            if model && !but.contains(&&*stem) {
+                _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+
     /// The one who may answer: a job that takes over from another waits until that one has ended.
-    pub(super) fn lock(&self) -> Option<File> {
-        let folder = File::open(&self.0).ok()?;
+    ///
+    /// # Errors
+    /// When another one has it, or the folder is not to be had.
+    pub(super) fn lock(&self) -> Result<File> {
+        let opened = std::fs::create_dir_all(&self.path).and_then(|()| File::open(&self.path));
+        let folder = opened.map_err(|error| self.error(error))?;
         match folder.try_lock() {
-            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::WouldBlock) => {
+                Err(self.error("another job attends to it; until that ends none is swapped here"))
+            }
             // Where the system locks no folders, there is one job as far as anyone knows.
-            Ok(()) | Err(TryLockError::Error(_)) => Some(folder),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
         }
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let text = match std::fs::read_to_string(self.0.join(name)) {
+        let text = match std::fs::read_to_string(self.path.join(name)) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.error(error)),
@@ -175,24 +202,32 @@ impl Folder {
         told.map(Some).map_err(|error| self.error(format!("{name}: {error}")))
     }
 
-    fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<u64> {
         let text = serde_json::to_string_pretty(value).map_err(|error| self.error(error))?;
         self.put(name, format!("{text}\n").as_bytes())
     }
 
-    /// Replaces a file, whole or not at all.
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let new = self.0.join(format!("{name}.new"));
-        let put = || -> std::io::Result<()> {
+    /// Replaces a file, whole or not at all; when that was.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<u64> {
+        let new = self.path.join(format!("{name}.new"));
+        let put = || -> std::io::Result<u64> {
+            std::fs::create_dir_all(&self.path)?;
             let mut file = File::create(&new)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            std::fs::rename(&new, self.0.join(name))
+            let modified = file.metadata()?.modified()?;
+            std::fs::rename(&new, self.path.join(name))?;
+            Ok(nanoseconds(modified))
         };
         put().map_err(|error| self.error(format!("cannot write {name}: {error}")))
     }
 
     fn error(&self, why: impl std::fmt::Display) -> Error {
-        Error::new(format!("model.control: {}", self.0.display()), why)
+        Error::new(format!("model.control: {}", self.path.display()), why)
     }
+}
+
+/// Nanoseconds since 1970.
+fn nanoseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }

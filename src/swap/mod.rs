@@ -13,6 +13,7 @@ mod changes;
 mod folder;
 mod suit;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,10 @@ use physicnet_stream::{Forecast, Frame, Result, Sensor};
 use timely::dataflow::StreamVec;
 
 pub use folder::{Answer, Folder, Outcome, Request, Standing, State};
+use suit::forecasts_alike;
 pub use suit::replaces;
 
+use crate::config::DriftSection;
 use crate::telemetry::Telemetry;
 
 /// A job's model and what may take its place.
@@ -34,12 +37,16 @@ pub struct Swap {
     pub folder: Folder,
     /// The model that serves when the job starts.
     pub serving: Checkpoint,
+    /// The file of the job's own model, if it has one.
+    pub own: Option<PathBuf>,
     /// Which head is served, if not the one that the checkpoint says.
     pub serve: Option<Serve>,
     /// What goes out beside the served product.
     pub products: Vec<String>,
     /// Whom a model must suit.
     pub sensors: Vec<Arc<Sensor>>,
+    /// What the job says of drift, for which a model may have to say what is usual.
+    pub drift: DriftSection,
     /// What a trial is scored by.
     pub scoring: ScoringConfig,
     /// How the trial stands, if one is on.
@@ -78,7 +85,8 @@ pub(crate) fn serving(mut checkpoint: Checkpoint, serve: Option<Serve>) -> Resul
 }
 
 /// Asks the job whose requests lie in `folder` for another model and waits for the answer; `tell`
-/// hears how things stand meanwhile.
+/// hears how things stand meanwhile. The file keeps the last answer alone: whoever finds neither
+/// his own nor his request was superseded.
 ///
 /// # Errors
 /// When the folder cannot be read or written.
@@ -87,6 +95,8 @@ pub fn ask(folder: &Folder, request: &Request, tell: &mut dyn FnMut(String)) -> 
     let begun = Instant::now();
     loop {
         std::thread::sleep(Duration::from_millis(50));
+        // First: the state says what became of a request before the request goes.
+        let waits = folder.asked()? == Some(asked);
         let State { trial, last, .. } = folder.state()?;
         if let Some(answer) = last.filter(|answer| answer.asked == asked) {
             return Ok(answer);
@@ -97,6 +107,10 @@ pub fn ask(folder: &Folder, request: &Request, tell: &mut dyn FnMut(String)) -> 
                     format!(", squared error {ratio:.3} of that of the model that serves")
                 });
                 tell(format!("model {model}: {frames} of {shadow_for} frames{error}"));
+            }
+            None if !waits => {
+                let why = "another model was asked for".to_owned();
+                return Ok(Answer { asked, outcome: Outcome::Superseded, why });
             }
             None if begun.elapsed() > Duration::from_secs(5) => {
                 tell("no answer yet: it is given when the job runs".to_owned());

@@ -22,6 +22,29 @@ pub fn replaces(
 ) -> Result<()> {
     ensure!(candidate.id != serving.id, "model {} serves already", candidate.id);
     let (ours, theirs) = (&serving.config, &candidate.config);
+    forecasts_alike(ours, theirs, sensors)?;
+    if let (Some(ours), Some(theirs)) = (serving.provenance.grid, candidate.provenance.grid) {
+        let [a, b, c, d] = [theirs[0], theirs[1], ours[0], ours[1]];
+        ensure!(
+            ours == theirs,
+            "grid: it was trained on frames of {a} x {b} pixels, the one that serves on {c} x {d}"
+        );
+    }
+    let sharp = products.iter().any(|product| product == "sharp");
+    ensure!(
+        !sharp || theirs.sharp || !ours.sharp,
+        "heads: the job's sinks hold the product `sharp`, and it has no sharp head"
+    );
+    Ok(())
+}
+
+/// Whether a network made like `theirs` forecasts what one made like `ours` does, from the same
+/// frames.
+pub(super) fn forecasts_alike(
+    ours: &ModelConfig,
+    theirs: &ModelConfig,
+    sensors: &[Arc<Sensor>],
+) -> Result<()> {
     let frames = |n| if n == 1 { "1 frame".to_owned() } else { format!("{n} frames") };
     ensure!(
         theirs.history == ours.history,
@@ -58,18 +81,6 @@ pub fn replaces(
             sensor.cadence.nanoseconds() as f64 / 1e9
         );
     }
-    if let (Some(ours), Some(theirs)) = (serving.provenance.grid, candidate.provenance.grid) {
-        let [a, b, c, d] = [theirs[0], theirs[1], ours[0], ours[1]];
-        ensure!(
-            ours == theirs,
-            "grid: it was trained on frames of {a} x {b} pixels, the one that serves on {c} x {d}"
-        );
-    }
-    let sharp = products.iter().any(|product| product == "sharp");
-    ensure!(
-        !sharp || theirs.sharp || !ours.sharp,
-        "heads: the job's sinks hold the product `sharp`, and it has no sharp head"
-    );
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use physicnet_operators::scoring::Totals;
-use physicnet_stream::{Catalogue, SensorId};
+use physicnet_stream::{Catalogue, SensorId, Serving};
 use timely::worker::Worker;
 
 use super::events::{Events, now};
@@ -62,6 +62,8 @@ pub(super) struct Job {
     pub(super) health: Health,
     pub(super) latency: Histogram,
     pub(super) revisions: AtomicU64,
+    /// Forecasts by what they are, in the order of [`Serving::ALL`].
+    pub(super) served: [AtomicU64; Serving::ALL.len()],
     pub(super) views: Views,
     pub(super) rates: Rates,
 }
@@ -97,6 +99,7 @@ impl Telemetry {
             health: Health::default(),
             latency: Histogram::new(&LATENCY),
             revisions: AtomicU64::new(0),
+            served: Default::default(),
             rates: Rates::default(),
         })))
     }

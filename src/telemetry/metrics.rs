@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use physicnet_operators::scoring::Span;
+use physicnet_stream::Serving;
 
 use super::events::Kind;
 use super::histogram::Tally;
@@ -12,7 +13,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 31] = [
+pub const METRICS: [(&str, &str, &str); 34] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -32,6 +33,11 @@ pub const METRICS: [(&str, &str, &str); 31] = [
     ("physicnet_frames_rejected_total", "counter", "Frames not used, by reason"),
     ("physicnet_forecasts_total", "counter", "Forecasts made"),
     ("physicnet_forecast_revisions_total", "counter", "Of those, forecasts issued again"),
+    (
+        "physicnet_forecasts_served_total",
+        "counter",
+        "Forecasts by what they are: the network's field, a blend, or a baseline in its place",
+    ),
     (
         "physicnet_forecast_latency_seconds",
         "histogram",
@@ -73,6 +79,12 @@ pub const METRICS: [(&str, &str, &str); 31] = [
         "gauge",
         "How far the codes of a sensor have moved from those of the training data, 0 to 1",
     ),
+    (
+        "physicnet_code_drift_window_ratio",
+        "gauge",
+        "How much of the window that this is taken over there is: below 1 since a start, it is warming",
+    ),
+    ("physicnet_sensor_serving", "gauge", "1; what the newest forecast of a sensor is, as a label"),
     (
         "physicnet_forecast_rmse",
         "gauge",
@@ -136,6 +148,19 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
         "physicnet_forecast_revisions_total" => {
             page.sample(&[], job.revisions.load(Relaxed) as f64);
         }
+        "physicnet_forecasts_served_total" => {
+            for (serving, count) in Serving::ALL.iter().zip(&job.served) {
+                page.sample(&[("serving", serving.label())], count.load(Relaxed) as f64);
+            }
+        }
+        "physicnet_sensor_serving" => {
+            for (id, state) in job.sensors.all() {
+                if let Some(serving) = state.serving() {
+                    let labels = [("sensor", id.as_str()), ("serving", serving.label())];
+                    page.sample(&labels, 1.0);
+                }
+            }
+        }
         "physicnet_forecast_latency_seconds" => page.histogram(&[], &job.latency.read()),
         "physicnet_epochs_in_flight" => page.sample(&[], job.health.in_flight() as f64),
         "physicnet_epochs_in_flight_limit" => page.sample(&[], about.in_flight as f64),
@@ -191,6 +216,9 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
             "physicnet_last_frame_timestamp_seconds" => at(state.frame_at.load(Relaxed)),
             "physicnet_last_valid_timestamp_seconds" => (frames > rejected).then_some(valid_time),
             "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
+            "physicnet_code_drift_window_ratio" => {
+                state.usage().map(|(frames, window)| f64::from(frames) / f64::from(window))
+            }
             _ => state.drift(),
         };
         if let Some(value) = value {

@@ -33,7 +33,7 @@ pub use health::Beat;
 pub use job::{About, Telemetry};
 pub use metrics::METRICS;
 pub use sensors::{SensorState, Sensors};
-pub use shown::Choice;
+pub use shown::{Choice, Shown};
 pub use skill::{Skill, skill};
 
 #[cfg(test)]

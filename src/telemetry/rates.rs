@@ -9,7 +9,7 @@ use physicnet_operators::scoring::Span;
 use physicnet_stream::SensorId;
 use serde::Serialize;
 
-use super::events::{Kind, now};
+use super::events::{Events, Kind, now};
 use super::histogram::Tally;
 use super::job::{Job, Telemetry};
 use super::rooms::Done;
@@ -18,6 +18,11 @@ use super::state::gains;
 
 /// Over how many looks rates are taken: as many seconds.
 const LOOKS: usize = 10;
+/// A lead says something of the skill from so many pairs on.
+const ENOUGH: i64 = 30;
+/// The forecasts are worse than persistence from this share of its error above it on, and no longer
+/// worse below it: one that is as good does not ring again and again.
+const WORSE: f64 = 0.02;
 
 /// The last looks, and what they found amiss.
 #[derive(Default)]
@@ -37,6 +42,7 @@ struct Amiss {
     silent: BTreeSet<SensorId>,
     stuck: bool,
     worse: bool,
+    looks: usize,
 }
 
 /// What goes on.
@@ -142,13 +148,58 @@ impl Amiss {
             events.publish(Kind::Alarm, None, why.clone());
         }
         self.stuck = stuck.is_some();
-        let gain = gains(job, None, Span::All).first().and_then(|gain| gain.over("persistence"));
-        let worse = gain.is_some_and(|gain| gain < 0.0);
-        if worse && !self.worse {
-            events.publish(Kind::Alarm, None, "the forecasts are worse than persistence");
-        } else if self.worse && !worse {
-            events.publish(Kind::Change, None, "the forecasts are better than persistence again");
+        // Of all sensors this is a sum over many: seldomer than the rest.
+        if self.looks.is_multiple_of(LOOKS) {
+            let day = gains(job, None, Span::Day);
+            self.judge(events, day.first().and_then(|gain| gain.over("persistence", ENOUGH)));
         }
-        self.worse = worse;
+        self.looks += 1;
+    }
+
+    /// Publishes that the forecasts have become, or are no longer, worse than persistence: `gain`
+    /// is by how much their error lay below its over the last day, where that is known.
+    fn judge(&mut self, events: &Events, gain: Option<f64>) {
+        let Some(gain) = gain else { return };
+        let percent = 100.0 * gain.abs();
+        if !self.worse && gain < -WORSE {
+            self.worse = true;
+            let text = format!(
+                "over the last day the forecasts are worse than persistence: their RMSE is \
+                 {percent:.0} % above its"
+            );
+            events.publish(Kind::Alarm, None, text);
+        } else if self.worse && gain > 0.0 {
+            self.worse = false;
+            let text = format!(
+                "over the last day the forecasts are better than persistence again: their RMSE is \
+                 {percent:.0} % below its"
+            );
+            events.publish(Kind::Change, None, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_as_good_as_persistence_does_not_ring_again_and_again() {
+        let (events, mut amiss) = (Events::default(), Amiss::default());
+        let told = |events: &Events| [Kind::Alarm, Kind::Change].map(|kind| events.count(kind));
+        for (gain, expected) in [
+            (None, [0, 0]),
+            (Some(-0.01), [0, 0]),
+            (Some(-0.03), [1, 0]),
+            (None, [1, 0]),
+            (Some(-0.01), [1, 0]),
+            (Some(-0.05), [1, 0]),
+            (Some(0.01), [1, 1]),
+            (Some(-0.01), [1, 1]),
+            (Some(-0.04), [2, 1]),
+        ] {
+            amiss.judge(&events, gain);
+            assert_eq!(told(&events), expected, "{gain:?}");
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use physicnet_stream::{Catalogue, Sensor, SensorId, Time, route};
+use physicnet_stream::{Catalogue, Sensor, SensorId, Serving, Time, route};
 
 use super::events::now;
 
@@ -45,6 +45,11 @@ pub struct SensorState {
     /// How far its codes have moved from those of the training data, as the bits of a number; 0
     /// while nobody says.
     drift: AtomicU64,
+    /// How many frames that is taken over by now, and how many it is to be taken over, in the upper
+    /// and the lower half; 0 while nobody says.
+    usage: AtomicU64,
+    /// What its newest forecast is: a place in [`Serving::ALL`] and one, 0 for none yet.
+    serving: AtomicUsize,
     /// When the frames that are under way were read.
     pub(super) arrivals: Mutex<VecDeque<(Time, Instant)>>,
     /// Its newest frame in little.
@@ -107,9 +112,36 @@ impl SensorState {
         }
     }
 
-    /// Says how far its codes have moved from those of the training data.
-    pub fn set_drift(&self, drift: f64) {
-        self.drift.store(drift.max(f64::MIN_POSITIVE).to_bits(), Relaxed);
+    /// Says how far its codes have moved from those of the training data; `None` while the window
+    /// that this is taken over is not full.
+    pub fn set_drift(&self, drift: Option<f64>) {
+        let bits = drift.map_or(0, |drift| drift.max(f64::MIN_POSITIVE).to_bits());
+        self.drift.store(bits, Relaxed);
+    }
+
+    /// How many frames there are of the window that drift is taken over, and how many it wants, if
+    /// anybody said.
+    pub fn usage(&self) -> Option<(u32, u32)> {
+        let both = self.usage.load(Relaxed);
+        (both > 0).then_some(((both >> 32) as u32, both as u32))
+    }
+
+    /// Says how many frames there are of the window that drift is taken over.
+    pub fn set_usage(&self, frames: usize, window: usize) {
+        let [frames, window] =
+            [frames, window].map(|n| u64::from(u32::try_from(n).unwrap_or(u32::MAX)));
+        self.usage.store((frames << 32) | window, Relaxed);
+    }
+
+    /// What its newest forecast is, if there is one.
+    pub fn serving(&self) -> Option<Serving> {
+        Serving::ALL.get(self.serving.load(Relaxed).checked_sub(1)?).copied()
+    }
+
+    /// Says what its newest forecast is.
+    pub fn set_serving(&self, serving: Serving) {
+        let place = Serving::ALL.iter().position(|known| *known == serving);
+        self.serving.store(place.map_or(0, |place| place + 1), Relaxed);
     }
 
     /// How it does at `now`, given its cadence.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::job::{Job, Telemetry};
 use super::state::{recent, scores};
-use super::view::{Field, Kept, Made};
+use super::view::{Field, Kept, MOST, Made};
 
 /// Which forecast is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,17 @@ pub enum Choice {
     At(Time),
 }
 
+/// What is to be seen of a watched sensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// Its fields.
+    Bytes(Vec<u8>),
+    /// Nothing has changed since the version that was seen.
+    Same,
+    /// So many others are being watched, and no more may be.
+    Full(usize),
+}
+
 impl Telemetry {
     /// Whether there is a sensor of this name, and so many channels and one.
     pub fn has(&self, sensor: &SensorId, channel: usize) -> bool {
@@ -35,18 +46,21 @@ impl Telemetry {
         job.is_some_and(|job| job.sensors.has(sensor) && channel < job.about.variables.len())
     }
 
-    /// A channel of a sensor, which is watched from now on; `None` if nothing has changed since
-    /// the version `seen`.
+    /// A channel of a sensor, which is watched from now on, unless others are in its place.
     pub fn show(
         &self,
         sensor: &SensorId,
         channel: usize,
         choice: Choice,
         seen: Option<u64>,
-    ) -> Option<Vec<u8>> {
-        let job = self.0.as_ref()?;
-        let kept = job.views.watch(sensor, channel).read();
-        (seen != Some(kept.version)).then(|| encode(job, sensor, channel, choice, &kept))
+    ) -> Shown {
+        let watched =
+            self.0.as_ref().and_then(|job| Some((job, job.views.watch(sensor, channel)?)));
+        let Some((job, view)) = watched else { return Shown::Full(MOST) };
+        match view.read() {
+            kept if seen == Some(kept.version) => Shown::Same,
+            kept => Shown::Bytes(encode(job, sensor, channel, choice, &kept)),
+        }
     }
 }
 

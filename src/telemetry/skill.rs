@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use differential_dataflow::difference::Semigroup;
-use physicnet_operators::scoring::{Scores, Span, Sums, Totals};
+use physicnet_operators::scoring::{Key, Scores, Span, Sums, Totals};
 use physicnet_stream::SensorId;
 
 /// How good one product is for one channel at one lead.
@@ -26,14 +25,14 @@ pub struct Skill {
 
 /// The scores over a span of `sensor`, or pooled over all of them: by channel, product and lead.
 pub fn skill(totals: &Totals, sensor: Option<&SensorId>, span: Span) -> Vec<Skill> {
-    let mut pooled = BTreeMap::<_, Sums>::new();
-    let totals = match sensor {
-        Some(sensor) => totals.now().of(sensor, span),
-        None => totals.over(span),
+    let place = |key: &Key| (key.channel, Arc::clone(&key.product), key.lead);
+    let pooled: BTreeMap<_, Sums> = match sensor {
+        Some(sensor) => {
+            let own = totals.now().of(sensor, span);
+            own.into_iter().map(|(key, sums)| (place(&key), sums)).collect()
+        }
+        None => totals.pooled(span, place),
     };
-    for (key, sums) in totals {
-        pooled.entry((key.channel, key.product, key.lead)).or_default().plus_equals(&sums);
-    }
     let score = |((channel, product, lead), sums): ((u32, Arc<str>, u32), Sums)| {
         let Scores { pairs, rmse, bias, .. } = Scores::from(&sums);
         Skill { product, channel: channel as usize, lead: lead as usize, pairs, rmse, bias }

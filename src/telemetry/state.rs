@@ -45,10 +45,13 @@ pub(super) fn gains(job: &Job, sensor: Option<&SensorId>, span: Span) -> Vec<Gai
 
 impl Gain {
     /// By how much the mean RMSE lies below that of `other`: 0.2 for a fifth less. Over the leads
-    /// at which both were verified.
-    pub(super) fn over(&self, other: &str) -> Option<f64> {
+    /// at which both were verified by `least` pairs.
+    pub(super) fn over(&self, other: &str, least: i64) -> Option<f64> {
         let (ours, theirs) = (self.products.get(OURS)?, self.products.get(other)?);
-        let both = ours.iter().zip(theirs).filter(|((_, a), (_, b))| (a + b).is_finite());
+        let enough = |((n, a), (m, b)): &(&(i64, f64), &(i64, f64))| {
+            (*n).min(*m) >= least && (a + b).is_finite()
+        };
+        let both = ours.iter().zip(theirs).filter(enough);
         let (a, b) = both.fold((0.0, 0.0), |(a, b), (ours, theirs)| (a + ours.1, b + theirs.1));
         (b > 0.0).then(|| 1.0 - a / b)
     }
@@ -60,7 +63,7 @@ impl Gain {
             self.products.iter().map(|(name, leads)| (name, rmse(leads))).collect();
         let pairs: Vec<i64> = self.products.get(OURS).into_iter().flatten().map(|l| l.0).collect();
         let baselines = BASELINES.into_iter().filter(|name| self.products.contains_key(*name));
-        let gain: BTreeMap<_, _> = baselines.map(|name| (name, self.over(name))).collect();
+        let gain: BTreeMap<_, _> = baselines.map(|name| (name, self.over(name, 1))).collect();
         json!({"channel": self.channel, "variable": variable, "units": units, "pairs": pairs,
                "rmse": products, "gain": gain})
     }
@@ -146,6 +149,8 @@ fn sensor(id: &SensorId, state: &SensorState, standing: Standing, now: u64) -> V
         "forecast_age_seconds": ago(state.forecast_at.load(Relaxed)),
         "valid_time": valid_time,
         "drift": state.drift(),
+        "drift_window": state.usage().map(|(frames, window)| json!({"frames": frames, "of": window})),
+        "serving": state.serving(),
         "thumb": thumb,
     })
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::experts::Consulted;
 use physicnet_operators::quantization::{Coded, Drift};
-use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId};
+use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId, Serving};
 use timely::progress::Stamp;
 
 use super::events::{Kind, now};
@@ -180,9 +180,10 @@ impl Telemetry {
         let mut alarmed = HashSet::new();
         move |drift| {
             let Some(known) = &mut known else { return };
-            let Drift { sensor, distance, alarm, .. } = drift;
-            if let (Some(state), Some(distance)) = (known.get(sensor), distance) {
+            let Drift { sensor, distance, frames, window, alarm, .. } = drift;
+            if let Some(state) = known.get(sensor) {
                 state.set_drift(*distance);
+                state.set_usage(*frames, *window);
             }
             let events = &known.job.events;
             let far = distance.unwrap_or_default();
@@ -201,9 +202,15 @@ impl Telemetry {
         move |forecast| {
             let Some(known) = &mut known else { return };
             let job = Arc::clone(&known.job);
+            // Where nothing is learnt, what is served is what the network says.
+            let serving = forecast.serving.unwrap_or(Serving::Physicnet);
+            for (known, count) in Serving::ALL.iter().zip(&job.served) {
+                count.fetch_add(u64::from(*known == serving), Relaxed);
+            }
             if let Some(state) = known.get(&forecast.sensor) {
                 state.forecasts.fetch_add(1, Relaxed);
                 state.forecast_at.store(now(), Relaxed);
+                state.set_serving(serving);
                 if forecast.revision > 0 {
                     state.revisions.fetch_add(1, Relaxed);
                 }

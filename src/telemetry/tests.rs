@@ -1,12 +1,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use physicnet_stream::{Axis, Cadence, Catalogue, Grid, Sensor, Variable};
+use physicnet_stream::{Axis, Cadence, Catalogue, Grid, Sensor, Serving, Variable};
 
 use super::events::now;
 use super::histogram::{Histogram, Tally};
 use super::sensors::Standing;
-use super::view::{Field, Views, put};
+use super::view::{Field, MOST, Views, put};
 use super::{Event, Events, Kind, Sensors};
 
 fn sensor(cadence: i64) -> Arc<Sensor> {
@@ -68,8 +68,17 @@ fn a_sensor_is_silent_by_its_own_pace() {
     assert_eq!(state.standing(now() + 240_000, &minute), Standing::Forecasting);
     assert_eq!(state.standing(now() + 301_000, &minute), Standing::Silent);
     assert_eq!(state.drift(), None);
-    state.set_drift(0.0);
+    state.set_drift(Some(0.0));
     assert!(state.drift().unwrap() < 1e-9);
+    // Another network's codes are others: what was known of drift holds no longer.
+    state.set_drift(None);
+    state.set_usage(3, 96);
+    assert_eq!((state.drift(), state.usage()), (None, Some((3, 96))));
+    assert_eq!(state.serving(), None);
+    Serving::ALL.into_iter().for_each(|serving| {
+        state.set_serving(serving);
+        assert_eq!(state.serving(), Some(serving));
+    });
 }
 
 #[test]
@@ -91,14 +100,21 @@ fn only_what_is_watched_is_kept_and_no_more_than_is_shown() {
         views.keep(&"a".into(), |_| Some(field(at as f32)), |kept, f| put(&mut kept.frames, at, f));
     };
     keep(0);
-    let view = views.watch(&"a".into(), 0);
+    let view = views.watch(&"a".into(), 0).unwrap();
     assert!(view.read().frames.is_empty());
     (1..100).for_each(keep);
     let kept = view.read();
     assert_eq!((kept.frames.len(), kept.frames.back().unwrap().0, kept.version), (10, 99, 99));
-    // Others may be watched too, but not any number of them.
-    (1..20).for_each(|channel| _ = views.watch(&"b".into(), channel));
+    // Others may be watched too, but not any number of them, and none is lost to one that comes later.
+    let others = |channels: std::ops::Range<usize>| {
+        channels.filter(|channel| views.watch(&"b".into(), *channel).is_some()).count()
+    };
+    assert_eq!(others(1..20), MOST - 1);
     keep(100);
-    assert_eq!(view.read().version, 99, "the longest unwatched made room");
+    assert_eq!(view.read().version, 100, "it is still looked at");
+    views.age(5_000);
+    assert_eq!(others(1..MOST + 1), MOST);
+    keep(101);
+    assert_eq!(view.read().version, 100, "the longest unwatched made room");
     assert_eq!(views.dropped.load(Relaxed), 0);
 }

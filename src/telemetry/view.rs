@@ -9,9 +9,12 @@ use physicnet_stream::{Cadence, SensorId, Time};
 use super::events::now;
 
 /// How many may be watched at once.
-const MOST: usize = 6;
+pub(super) const MOST: usize = 6;
 /// How many milliseconds after the last look a sensor is still watched.
 const WATCHED: u64 = 20_000;
+/// One that was not looked at for so many milliseconds makes room for another: whoever shows a sensor
+/// asks every second.
+const IDLE: u64 = 4_000;
 /// Rows or columns of a field that is kept: a larger one is averaged over squares of pixels.
 pub(super) const SIDE: usize = 192;
 
@@ -87,17 +90,23 @@ impl Views {
         now().saturating_sub(self.looked.load(Relaxed)) < WATCHED
     }
 
-    /// Watches a channel of a sensor for a while; its oldest companion makes room.
-    pub(super) fn watch(&self, sensor: &SensorId, channel: usize) -> Arc<View> {
-        let until = now() + WATCHED;
+    /// Watches a channel of a sensor for a while. Where as many as may be are watched already, the
+    /// one that was longest not looked at makes room; `None` if all of them are being looked at:
+    /// taking turns, none would ever see a whole forecast.
+    pub(super) fn watch(&self, sensor: &SensorId, channel: usize) -> Option<Arc<View>> {
+        let now = now();
+        let until = now + WATCHED;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let same = |view: &&Arc<View>| view.sensor == *sensor && view.channel == channel;
         if let Some(view) = open.iter().find(same) {
             view.until.store(until, Relaxed);
-            return Arc::clone(view);
+            return Some(Arc::clone(view));
         }
         if open.len() >= MOST {
             open.sort_by_key(|view| view.until.load(Relaxed));
+            if open[0].until.load(Relaxed) + IDLE > until {
+                return None;
+            }
             open.remove(0);
         }
         let view = Arc::new(View {
@@ -108,7 +117,14 @@ impl Views {
         });
         open.push(Arc::clone(&view));
         self.any.store(true, Relaxed);
-        view
+        Some(view)
+    }
+
+    /// As if nobody had looked for so many milliseconds.
+    #[cfg(test)]
+    pub(super) fn age(&self, by: u64) {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().for_each(|view| _ = view.until.fetch_sub(by, Relaxed));
     }
 
     /// Lets go of what nobody watches any more.

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: u64 = 32 << 20;
 
 /// A dashboard to ask.
+#[derive(Clone)]
 pub struct Client {
     /// `host:port`.
     host: String,
@@ -60,6 +61,7 @@ impl Client {
         })?;
         match status {
             200 => serde_json::from_str(&body)
+                .map(printable)
                 .with_context(|| format!("http://{} is no dashboard of ours", self.host)),
             401 if self.token.is_none() => bail!(
                 "the dashboard at http://{} wants its token: name the job's \
@@ -100,5 +102,32 @@ impl Client {
         let (head, body) = answer.split_once("\r\n\r\n").context("not HTTP")?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         Ok((status.context("not HTTP")?, body.to_owned()))
+    }
+}
+
+/// Without what would work on a terminal: anyone who sends frames names sensors.
+fn printable(value: Value) -> Value {
+    let plain = |text: String| text.replace(char::is_control, "\u{fffd}");
+    match value {
+        Value::String(text) => Value::String(plain(text)),
+        Value::Array(all) => all.into_iter().map(printable).collect(),
+        Value::Object(all) => {
+            all.into_iter().map(|(key, value)| (plain(key), printable(value))).collect()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_do_not_work_on_the_terminal() {
+        let state = json!({"sensors": [{"id": "a\u{1b}[2Jb\u{9b}\n"}], "k\r": ["ü"], "n": 1});
+        let shown = json!({"sensors": [{"id": "a\u{fffd}[2Jb\u{fffd}\u{fffd}"}], "k\u{fffd}": ["ü"], "n": 1});
+        assert_eq!(printable(state), shown);
     }
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::text;
 
-/// Draws the state; `first` is the sensor on top.
-pub(super) fn draw(frame: &mut Frame, state: &Value, first: usize) {
+/// Draws the state; `trouble` is why it is old, if it is, and `first` the sensor on top.
+pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, first: usize) {
     let (skill, stages) = (text::skill(state), text::stages(state));
     let [head, middle, scores, events, keys] = Layout::vertical([
         Constraint::Length(2),
@@ -23,7 +23,10 @@ pub(super) fn draw(frame: &mut Frame, state: &Value, first: usize) {
     let better = state["skill"][0]["gain"]["persistence"].as_f64();
     let colour = better.map_or(Color::Reset, |gain| signal(gain > 0.0));
     let told = vec![
-        Line::styled(text::head(state), signal(state["ready"] == true)),
+        match trouble {
+            Some(why) => Line::styled(why.to_owned(), Color::Red),
+            None => Line::styled(text::head(state), signal(state["ready"] == true)),
+        },
         Line::styled(text::answer(state), colour),
     ];
     frame.render_widget(Paragraph::new(told), head);
@@ -97,16 +100,19 @@ mod tests {
             "events": [{"time": 0, "kind": "alarm", "sensor": "a", "text": "no frame for 40 s"}],
         });
         let mut terminal = Terminal::new(TestBackend::new(110, 24)).unwrap();
-        terminal.draw(|frame| draw(frame, &state, 0)).unwrap();
+        terminal.draw(|frame| draw(frame, &state, None, 0)).unwrap();
         let shown = terminal.backend().to_string();
         for expected in ["radar", "25 % below persistence", "silent", "experts", "0.3000", "alarm"]
         {
             assert!(shown.contains(expected), "{expected}: {shown}");
         }
+        terminal.draw(|frame| draw(frame, &state, Some("no answer for 3 s"), 0)).unwrap();
+        let shown = terminal.backend().to_string();
+        assert!(shown.contains("no answer for 3 s") && shown.contains("0.3000"), "{shown}");
         // A job that has only begun, and any size of a screen.
         for (width, height) in [(1, 1), (20, 5), (300, 80)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(frame, &json!({}), 7)).unwrap();
+            terminal.draw(|frame| draw(frame, &json!({}), None, 7)).unwrap();
         }
     }
 }

@@ -67,7 +67,8 @@ pub(super) fn answer(state: &Value) -> String {
 
 /// A row for each sensor, after their heads.
 pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
-    let heads = ["name", "state", "frames", "newest", "forecasts", "missing", "late", "not used"];
+    let heads =
+        ["name", "state", "frames", "newest", "forecasts", "missing", "late", "not used", "serves"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     for sensor in list(&state["sensors"]) {
         let count = |key: &str| sensor[key].to_string();
@@ -80,6 +81,7 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
             count("missing"),
             count("late"),
             count("rejected"),
+            sensor["serving"].as_str().unwrap_or("-").to_owned(),
         ]);
     }
     rows

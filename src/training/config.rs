@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use physicnet_connectors::zarr::ZarrSource;
 use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the archive is divided. What neither part takes is left for `evaluate`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Split {
     /// Along time within each sensor, or by whole sensors (trajectories).
@@ -20,7 +21,7 @@ pub struct Split {
 }
 
 /// Along what an archive is divided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// Earlier frames train, later ones test.
@@ -37,7 +38,7 @@ impl Default for Split {
 }
 
 /// True symmetries of the physics, and what sensors add to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
     /// Mirror left-right and up-down, half of the time each.
@@ -54,7 +55,7 @@ pub struct Augment {
 }
 
 /// What the error of a head is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// Absolute error.
@@ -65,7 +66,7 @@ pub enum ErrorKind {
 }
 
 /// The parts of the loss and their weights, on transformed values.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossConfig {
     /// The error that both heads lower.
@@ -103,11 +104,15 @@ impl Default for LossConfig {
 }
 
 /// A training run. Every key but `data` and `out` has a default.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// The archives.
     pub data: Vec<ZarrSource>,
+    /// How often each of `data` is drawn, relative to the others; empty draws every window as
+    /// often as any other.
+    #[serde(default)]
+    pub mix: Vec<f64>,
     /// The directory for checkpoints, state and metrics.
     pub out: PathBuf,
     /// The network.
@@ -223,6 +228,12 @@ impl TrainConfig {
         for (i, store) in self.data.iter().enumerate() {
             store.validate().map_err(|error| Error::new(format!("data[{i}]"), error))?;
         }
+        let drawn = self.mix.iter().all(|x| x.is_finite() && *x >= 0.0);
+        if !self.mix.is_empty()
+            && (self.mix.len() != self.data.len() || !drawn || self.mix.iter().sum::<f64>() <= 0.0)
+        {
+            return fail("mix", "has one number from 0 on for each of `data`, not all of them 0");
+        }
         let Split { train, validation, .. } = self.split;
         let share = |x: f64| (0.0..=1.0).contains(&x);
         if !share(train) || !share(validation) || train + validation > 1.0 || train == 0.0 {
@@ -232,7 +243,12 @@ impl TrainConfig {
             return fail("batch, steps, threads", "must be at least 1");
         }
         if !self.crop.is_multiple_of(self.model.stride()) {
-            return fail("crop", &format!("must be a multiple of {}", self.model.stride()));
+            let (crop, stride) = (self.crop, self.model.stride());
+            let near = crop.next_multiple_of(stride);
+            return fail(
+                "crop",
+                &format!("{crop}; it must be a multiple of {stride}, e.g. {near}"),
+            );
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.learning_rate) || !positive(self.clip) {

@@ -88,10 +88,21 @@ impl Data {
             min_measured: config.min_measured,
         };
         data.list(config, model);
+        let (history, horizon) = (model.history, model.horizon);
         if data.training.is_empty() {
-            let (history, horizon) = (model.history, model.horizon);
+            let place = data.archives[0].config().path.display();
+            let seconds = data.archives[0].sensors()[0].cadence.nanoseconds() as f64 / 1e9;
             bail!(
-                "data: no window of {history} + {horizon} consecutive frames in the training part"
+                "data: no window of {history} + {horizon} frames, each a cadence after the last, in \
+                 the training part: `physicnet inspect {place}` lists its gaps at the cadence of \
+                 {seconds} s; say another `cadence`, or a smaller `history` and `horizon`"
+            );
+        }
+        for (archive, share) in config.mix.iter().enumerate() {
+            ensure!(
+                *share == 0.0 || data.training.iter().any(|place| place.archive == archive),
+                "mix: data[{archive}] is to be drawn, but its training part has no window of \
+                 {history} + {horizon} consecutive frames; give it 0, or more frames"
             );
         }
         ensure!(
@@ -243,7 +254,7 @@ impl Data {
         let mut random = Random::new(config.seed, &[step, index as u64]);
         let mut tried = 0;
         loop {
-            let place = self.training[random.below(self.training.len())];
+            let place = self.draw(&config.mix, &mut random);
             let mut planes = self.planes(place, model)?;
             let cut = self.crop > 0 && (self.crop < planes.height || self.crop < planes.width);
             // A view with too little in it teaches nothing; after many tries take what there is.
@@ -256,6 +267,24 @@ impl Data {
                 return Ok(sample);
             }
         }
+    }
+
+    /// A window of the training part; with a mix first the archive, then the window.
+    fn draw(&self, mix: &[f64], random: &mut Random) -> Place {
+        let all = &self.training;
+        if mix.is_empty() {
+            return all[random.below(all.len())];
+        }
+        let mut along = random.uniform() * mix.iter().sum::<f64>();
+        let reached = mix.iter().position(|share| {
+            along -= share;
+            along < 0.0
+        });
+        let archive = reached.or_else(|| mix.iter().rposition(|&share| share > 0.0)).unwrap_or(0);
+        // Windows are listed archive by archive.
+        let begin = all.partition_point(|place| place.archive < archive);
+        let end = all.partition_point(|place| place.archive <= archive);
+        all[begin + random.below(end - begin)]
     }
 
     /// Every window of the validation part, thinned to `most`.

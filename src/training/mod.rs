@@ -89,6 +89,24 @@ pub struct Told {
 /// When the data or the config do not fit, a file cannot be written, or the loss is not finite:
 /// the error then names the batch.
 pub fn train(config: &TrainConfig, stop: &Stop, log: &mut dyn FnMut(&Told)) -> Result<Summary> {
+    let (data, model, init) = open(config)?;
+    std::fs::create_dir_all(&config.out)
+        .with_context(|| format!("{}: cannot create it", config.out.display()))?;
+    let _lock = lock::lock(&config.out)?;
+    let mut run = Run::new(config, model, Arc::new(data), init)?;
+    run.go(stop, log)
+}
+
+/// Whether the model and the data of `config` suit one another, so that training would begin.
+///
+/// # Errors
+/// When they do not, naming the key, the store or the sensor.
+pub fn suits(config: &TrainConfig) -> Result<()> {
+    open(config).map(drop)
+}
+
+/// What training begins with: its data, the model for them, and the checkpoint to start from.
+fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Checkpoint>)> {
     config.validate()?;
     let init = config.init_from.as_deref().map(Checkpoint::load).transpose()?;
     let mut model = config.model.clone();
@@ -96,11 +114,7 @@ pub fn train(config: &TrainConfig, stop: &Stop, log: &mut dyn FnMut(&Told)) -> R
         model.variables.clone_from(&init.config.variables);
     }
     let data = Data::open(config, &mut model)?;
-    std::fs::create_dir_all(&config.out)
-        .with_context(|| format!("{}: cannot create it", config.out.display()))?;
-    let _lock = lock::lock(&config.out)?;
-    let mut run = Run::new(config, model, Arc::new(data), init)?;
-    run.go(stop, log)
+    Ok((data, model, init))
 }
 
 struct Run<'a> {

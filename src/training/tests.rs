@@ -80,6 +80,7 @@ fn config(folder: &Path, frames: &[Frame], out: &str) -> TrainConfig {
     let path = if path.exists() { path } else { archive(folder, frames) };
     TrainConfig {
         data: vec![ZarrSource::new(path)],
+        mix: Vec::new(),
         out: folder.join(out),
         model: small(),
         split: Split { by: By::Time, train: 0.7, validation: 0.3 },
@@ -294,6 +295,26 @@ fn a_loss_that_is_not_finite_names_its_batch() {
 }
 
 #[test]
+fn archives_are_drawn_as_often_as_the_mix_says() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(one.path(), &frames(40, false), "mixed");
+    // Fewer windows, and later: from 01:00 on.
+    config.data.push(ZarrSource::new(archive(two.path(), &frames(76, false)[60..])));
+    let mut model = config.model.clone();
+    let shares = [vec![], vec![3.0, 1.0], vec![0.0, 2.0]].map(|mix| {
+        config.mix = mix;
+        let data = Data::open(&config, &mut model).unwrap();
+        let draw = |index| data.training(&config, &model, 0, index).unwrap().place;
+        let later = (0..400).filter(|&index| draw(index).contains("T01:")).count();
+        later as f64 / 400.0
+    });
+    // 24 windows of the first train, and 7 of the second.
+    for (share, expected) in shares.into_iter().zip([7.0 / 31.0, 0.25, 1.0]) {
+        assert!((share - expected).abs() < 0.07, "{share} instead of {expected}");
+    }
+}
+
+#[test]
 fn bad_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let good = config(folder.path(), &frames(40, false), "bad");
@@ -303,6 +324,8 @@ fn bad_settings_are_named() {
         format!("{:#}", train(&bad, &Stop::default(), &mut |_| ()).unwrap_err())
     };
     assert!(refused(&|c| c.data.clear()).starts_with("data"));
+    assert!(refused(&|c| c.mix = vec![1.0, 1.0]).starts_with("mix"));
+    assert!(refused(&|c| c.mix = vec![0.0]).starts_with("mix"));
     assert!(refused(&|c| c.split.train = 0.9).starts_with("split"));
     assert!(refused(&|c| c.crop = 6).starts_with("crop"));
     assert!(refused(&|c| c.crop = 8).starts_with("crop"));

@@ -23,10 +23,10 @@ SIDE = 16
 PATIENCE = 90
 
 
-def topic(kind, partitions=1):
+def topic(kind, partitions=1, name=None, **settings):
     """A new topic."""
-    name = f"{kind}-{uuid.uuid4().hex[:8]}"
-    for made in ADMIN.create_topics([NewTopic(name, partitions)]).values():
+    name = name or f"{kind}-{uuid.uuid4().hex[:8]}"
+    for made in ADMIN.create_topics([NewTopic(name, partitions, config=settings)]).values():
         made.result(60)
     return name
 

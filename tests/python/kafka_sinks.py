@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from streaming_data_types import deserialise_da00
 
-from kafka_house import Job, Told, field, frames, kafka_sink, kafka_source, main, send, topic
+from kafka_house import Job, Told, field, frame, frames, kafka_sink, kafka_source, main, send, topic
 
 NAMES = [f"s{k}" for k in range(4)]
 KILLS = 3
@@ -106,6 +106,74 @@ def least(folder):
         assert values.setdefault(place, message.value()) == message.value(), f"{place} has changed"
 
 
+def large(folder):
+    """What is too large for a topic is told; all else of its epochs goes out, and is whole."""
+    for delivery in ("exactly_once", "at_least_once"):
+        too_large(folder, delivery)
+
+
+def too_large(folder, delivery):
+    steps, limit, wide = 6, 16384, 64
+    small, big = topic("small", 2), topic("big")
+    # A batch of small forecasts is larger than the topic takes, each of them is not.
+    out = topic("forecasts", **{"max.message.bytes": str(limit)})
+    names = [f"s{k}" for k in range(12)]
+    sources = [kafka_source(small, more=f"sensors: [{', '.join(names)}],")]
+    sources.append(kafka_source(big, side=wide, more="sensors: [wide],"))
+    job = Job(
+        folder,
+        sources,
+        [kafka_sink(out, more=f"delivery: {delivery}")],
+        more="workers: 2\nin_flight: 32",
+    )
+    dead = topic("dead", name=f"physicnet.{job.name}.dead-letters", **{"max.message.bytes": str(limit)})
+    poison = {"fits": b"x" * (limit - 4096), "too large": b"y" * (limit + 4096)}
+    for step in range(steps):
+        send(small, frames(names, [step]))
+        data = field("wide", step, wide)
+        send(big, [{"key": "wide", "value": frame("wide", step, data)}])
+        send(small, [{"key": key, "value": value} for key, value in poison.items()])
+    job.start().says("takes 16384: raise")
+    expected, letters = {(name, step) for name in names for step in range(2, steps)}, []
+    told, lost = Told(out), Told(dead)
+    begun = time.monotonic()
+
+    def known():
+        told.poll(0.05)
+        lost.poll(0.05)
+        letters[:] = [(m.key(), m.value(), dict(m.headers())) for m in lost.messages]
+        reasons = [headers["reason"] for _, _, headers in letters]
+        return reasons.count(b"too_large") >= steps - 2 and reasons.count(b"undecodable") >= 2 * steps
+
+    def made():
+        forecasts = [deserialise_da00(message.value()) for message in told.messages]
+        return {(f.source_name, f.timestamp_ns // 60_000_000_000) for f in forecasts}
+
+    while not known() or made() != expected:
+        assert job.runs() and time.monotonic() < begun + 90, job.said()
+    job.stop()
+    known()
+    assert made() == expected
+    if delivery == "exactly_once":
+        assert len(told.messages) == len(expected), len(told.messages)
+        assert len(letters) == steps - 2 + 2 * steps, len(letters)
+    times = set()
+    for key, value, headers in letters:
+        if headers["reason"] == b"too_large":
+            assert (key, value, headers["sensor"]) == (b"wide", None, b"wide"), headers
+            assert headers["topic"].decode() == out and int(headers["limit"]) == limit, headers
+            assert int(headers["bytes"]) > 2 * 4 * wide * wide, headers
+            assert headers["bytes"] in headers["detail"] and headers["limit"] in headers["detail"], headers
+            times.add(headers["reference_time"].decode())
+        elif key == b"fits":
+            assert value == poison["fits"] and "left_out" not in headers, headers
+        else:
+            assert value is None and headers["left_out"].startswith(b"20480 bytes"), headers
+    assert times == {f"1970-01-01T00:0{step}:00Z" for step in range(2, steps)}, times
+    said = job.log.read_text()
+    assert "a forecast is lost, wide from 1970-01-01T00:02:00Z: " in said, job.said()
+
+
 if __name__ == "__main__":
-    promises = [both, stores, least]
+    promises = [both, stores, least, large]
     sys.exit(main({promise.__name__: promise for promise in promises}))

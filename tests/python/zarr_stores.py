@@ -238,6 +238,9 @@ def check(folder):
         assert data.latitude.values.tolist() == [60.0, 59.0]
         assert (data.missing.values == np.float32(0.25)).all()
         assert (data.revision.values == 0).all()
+        served = data.serving.attrs["flag_meanings"].split()
+        served = [served[flag] for flag in data.serving.values]
+        assert served == (["physicnet", "blend", "persistence"] * 3)[:7], served
         assert set(data.data_vars) == {"rain", "t2m", "rain_persistence", "t2m_persistence"}
         assert data.attrs["model"] == "abc" and data.attrs["product"] == "mean"
         assert data.attrs["physicnet"]["progress"] == {

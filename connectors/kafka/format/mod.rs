@@ -30,6 +30,7 @@ mod tests;
 use std::ops::Range;
 
 use physicnet_stream::{Error, Forecast, Frame, Grid, Result, Sensor, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use describe::Described;
@@ -37,7 +38,7 @@ use message::Message;
 pub use when::TimeFrom;
 
 /// How messages are laid out. The config chooses; the bytes are never guessed at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// FlatBuffers `da00`: arrays with axes, units and coordinates.

@@ -1,13 +1,14 @@
 //! When a message was valid.
 
 use physicnet_stream::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, Variable, quoted};
 use crate::zarr::parse_time;
 
 /// Where the valid time stands in a message: `timestamp`, or `{coordinate: time}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeFrom {
     /// In the message's own `timestamp`.

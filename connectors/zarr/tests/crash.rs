@@ -3,13 +3,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use physicnet_stream::{Forecast, Grid, Result};
+use physicnet_stream::{Forecast, Grid, Result, Serving};
+use serde_json::{Value, json};
 
 use super::{catalogue, forecast, grid};
 use crate::zarr::commit::ForecastStore;
 use crate::zarr::place::{Folder, Writing};
 use crate::zarr::progress::{Progress, read_root};
 use crate::zarr::sink::Writer;
+use crate::zarr::store::Store;
 use crate::zarr::{Archive, ZarrSink, ZarrSource, progress};
 
 const COUNT: u64 = 6;
@@ -166,6 +168,46 @@ fn a_revision_takes_the_place_of_the_one_before_it() {
 }
 
 #[test]
+fn a_store_says_who_made_its_forecasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let config = ZarrSink::new(path.to_str().unwrap());
+    let write = |grid: &Grid, at: u64, model: &str| {
+        let forecast = Forecast { model: model.into(), ..forecast("a", grid, at) };
+        let mut writer = Writer::new(&config, &catalogue(&["a"], grid)).unwrap();
+        writer.write(vec![forecast])
+    };
+    let told = || {
+        let root = read_root(&path).unwrap().unwrap();
+        let arrays = &root["consolidated_metadata"]["metadata"];
+        let flags = arrays["model"]["attributes"]["flag_meanings"].as_str().unwrap().to_owned();
+        let store = crate::zarr::store::Store::open(&path).unwrap();
+        let chunk = store.array("model").unwrap().unwrap().chunk(&[0]).unwrap().unwrap();
+        let models = chunk.as_chunks::<4>().0.iter().map(|bytes| i32::from_ne_bytes(*bytes));
+        let newest = root["attributes"]["model"].as_str().unwrap().to_owned();
+        (flags, models.collect::<Vec<_>>(), newest)
+    };
+    let grid = small();
+    write(&grid, 0, "one").unwrap();
+    // As a store was before there was this coordinate.
+    let mut root = read_root(&path).unwrap().unwrap();
+    let arrays = root["consolidated_metadata"]["metadata"].as_object_mut().unwrap();
+    arrays.remove("model");
+    arrays["rain"]["attributes"]["coordinates"] = "missing revision".into();
+    fs::write(path.join("zarr.json"), root.to_string()).unwrap();
+    fs::remove_dir_all(path.join("model")).unwrap();
+
+    let mut other = grid.clone();
+    other.variables[0].units = "m s-1".into();
+    let error = write(&other, 1, "one").unwrap_err().to_string();
+    assert!(error.contains("array rain differs"), "{error}");
+    write(&grid, 1, "two").unwrap();
+    assert_eq!(told(), ("one two".into(), vec![0, 1, 0, 0], "two".into()));
+    write(&grid, 2, "one").unwrap();
+    assert_eq!(told(), ("one two".into(), vec![0, 1, 0, 0], "one".into()));
+}
+
+#[test]
 fn progress_is_where_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let grid = grid(2, 3);
@@ -224,6 +266,59 @@ fn a_store_has_one_writer() {
     assert!(error.contains("another job") && half.exists(), "{error}");
     drop(first);
     open().unwrap();
+}
+
+/// Makes a store one from before there was a coordinate for what is served.
+fn age(path: &Path) {
+    fs::remove_dir_all(path.join("serving")).unwrap();
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let mut text: Value = serde_json::from_slice(&fs::read(path.join(name)).unwrap()).unwrap();
+        change(&mut text);
+        fs::write(path.join(name), text.to_string()).unwrap();
+    };
+    let older = |array: &mut Value| {
+        array["attributes"]["coordinates"] = json!("missing model revision");
+    };
+    for name in ["rain", "rain_persistence"] {
+        edit(&format!("{name}/zarr.json"), &older);
+    }
+    edit("zarr.json", &|root| {
+        let arrays = root["consolidated_metadata"]["metadata"].as_object_mut().unwrap();
+        arrays.remove("serving").unwrap();
+        for name in ["rain", "rain_persistence"] {
+            older(&mut arrays[name]);
+        }
+    });
+}
+
+#[test]
+fn an_older_store_goes_on_and_says_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, grid) = (folder.path(), small());
+    // Chunks of coordinates have four entries here.
+    run(path, 6, 2, None).unwrap();
+    age(path);
+    let open = |leads: usize| {
+        let mut first = forecast("a", &grid, 0);
+        first.shape[0] = leads;
+        let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
+        ForecastStore::open(path, fused(None), &sensor, &first, &["persistence".into()], false)
+    };
+    let error = open(2).err().unwrap().to_string();
+    assert!(error.contains("another grid, horizon"), "{error}");
+    let mut store = open(3).unwrap();
+    let served = Some(Serving::Advection);
+    store.commit(&[Forecast { serving: served, ..forecast("a", &grid, 6) }]).unwrap();
+    drop(store);
+    check(path);
+    let chunk = |at: u64| {
+        let array = Store::open(path).unwrap().array("serving").unwrap().unwrap();
+        array.chunk(&[at]).unwrap()
+    };
+    let flags = |of: [i32; 4]| of.iter().flat_map(|flag| flag.to_ne_bytes()).collect::<Vec<u8>>();
+    assert_eq!(chunk(0), None, "the fill value says it");
+    assert_eq!(chunk(1), Some(flags([0, 0, 2, 0])));
+    open(3).unwrap();
 }
 
 #[test]

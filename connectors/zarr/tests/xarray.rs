@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use physicnet_stream::{Cadence, Forecast, Frame};
+use physicnet_stream::{Cadence, Forecast, Frame, Serving};
 use serde_json::{Map, Value};
 
 use super::{catalogue, forecast, frame, grid};
@@ -120,6 +120,7 @@ fn what_we_write_is_read_by_xarray() {
         let forecasts = (0..7).map(|at| Forecast {
             reference_time: start + at as i64 * step,
             cadence: Cadence::new(step).unwrap(),
+            serving: [None, Some(Serving::Blend), Some(Serving::Persistence)][at as usize % 3],
             ..forecast("a", &grid, at)
         });
         writer.write(forecasts.collect()).unwrap();

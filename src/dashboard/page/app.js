@@ -21,7 +21,10 @@ const view = {
 async function ask(path) {
   const response = await fetch(path);
   if (response.status === 401) location.reload();
-  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  if (!response.ok) {
+    const text = (await response.text()).trim();
+    throw Object.assign(new Error(`${path}: ${response.status} ${text}`), { status: response.status, text });
+  }
   return response;
 }
 
@@ -37,7 +40,15 @@ async function askSensor() {
   const query = new URLSearchParams({ sensor, channel, forecast: which });
   const same = view.latest?.sensor === sensor && view.latest.channel === channel && view.latest.which === which;
   if (same) query.set("seen", view.latest.version);
-  const response = await ask(`/api/sensor?${query}`);
+  let response;
+  try {
+    response = await ask(`/api/sensor?${query}`);
+  } catch (error) {
+    // What keeps one sensor from being shown does not make the job one that is gone.
+    if (error.status !== 503) throw error;
+    if (sensor === view.sensor && !same) $("forecast-title").textContent = `Not shown: ${error.text}.`;
+    return;
+  }
   if (response.status === 204 || sensor !== view.sensor) return;
   view.latest = { ...fields.decode(await response.arrayBuffer()), which };
   const shown = view.shown;
@@ -146,6 +157,9 @@ function showSensors() {
       sensor.missing && `${sensor.missing} missing`,
       sensor.revisions && `${sensor.revisions} revised`,
       sensor.drift !== null && `drift ${sensor.drift.toFixed(2)}`,
+      sensor.drift === null && sensor.drift_window?.frames < sensor.drift_window?.of &&
+        `drift warming, ${sensor.drift_window.frames} of ${sensor.drift_window.of} frames`,
+      sensor.serving && sensor.serving !== "physicnet" && `serves ${sensor.serving}`,
     ].filter(Boolean);
     item.children[2].innerHTML = `<span class="${STANDINGS[sensor.standing]}">${sensor.standing}</span> <span class="quiet"></span>`;
     item.children[2].lastChild.textContent = more.join(" · ");

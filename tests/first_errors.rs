@@ -1,0 +1,186 @@
+//! What a person meets first when something is wrong: the thing by its name, and the way out.
+
+use std::path::Path;
+
+use physicnet_operators::layers::Boundary;
+use physicnet_operators::model::{Checkpoint, ModelConfig, VariableConfig};
+use physicnet_stream::{Frame, Time, Variable};
+use serde_json::{Value, json};
+
+use crate::house::{MINUTE, checkpoint, frame, physicnet, store};
+
+/// A store whose one array has these dims and no coordinates.
+fn without_times(path: &Path, dims: &[&str]) {
+    let write = |file: &Path, value: Value| {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, value.to_string()).unwrap();
+    };
+    let shape = vec![8; dims.len()];
+    write(
+        &path.join("zarr.json"),
+        json!({"zarr_format": 3, "node_type": "group", "attributes": {}}),
+    );
+    write(
+        &path.join("u/zarr.json"),
+        json!({
+            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "float32",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shape}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0.0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+            "attributes": {}, "dimension_names": dims,
+        }),
+    );
+}
+
+/// What lies in the folder that the commands are started in.
+fn site(folder: &Path) {
+    let series = |at: &dyn Fn(u64) -> Time| -> Vec<Frame> {
+        (0..40).map(|k| frame(k, at(k) * MINUTE, 0.0)).collect()
+    };
+    store(&folder.join("good.zarr"), &series(&|k| k as Time));
+    // Twenty minutes between some frames, hours between others.
+    store(&folder.join("irregular.zarr"), &series(&|k| (k * k * k) as Time));
+    let mut blind = series(&|k| k as Time);
+    blind.iter_mut().for_each(|frame| frame.data.fill(f32::NAN));
+    store(&folder.join("blind.zarr"), &blind);
+    without_times(&folder.join("timeless.zarr"), &["y", "x"]);
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    std::fs::write(folder.join("text"), "no checkpoint").unwrap();
+    checkpoint(&folder.join("open.safetensors"));
+    let variables =
+        vec![VariableConfig::for_variable(&Variable { name: "u".into(), units: "m s-1".into() })];
+    let periodic =
+        ModelConfig { boundary: Boundary::Periodic, ..ModelConfig::classical(variables) };
+    let periodic = Checkpoint::untrained(&periodic).unwrap();
+    periodic.save(&folder.join("periodic.safetensors")).unwrap();
+    let other =
+        vec![VariableConfig::for_variable(&Variable { name: "v".into(), units: "".into() })];
+    let other = Checkpoint::untrained(&ModelConfig::classical(other)).unwrap();
+    other.save(&folder.join("other.safetensors")).unwrap();
+    for (name, text) in [
+        ("empty.yaml", "# nothing yet\n"),
+        ("source.yaml", "source: [{type: zarr, path: good.zarr}]\n"),
+        ("source-and-model.yaml", "source: []\nmodel: {checkpoint: open.safetensors}\nsinks: []\n"),
+        ("absent.yaml", "sources: [{type: zarr, path: absent.zarr}]\nmodel: {untrained: {}}\n"),
+        ("timeless.yaml", "sources: [{type: zarr, path: timeless.zarr}]\nmodel: {untrained: {}}\n"),
+        (
+            "other.yaml",
+            "sources: [{type: zarr, path: good.zarr}]\nmodel: {checkpoint: other.safetensors}\n",
+        ),
+        (
+            "periodic.yaml",
+            "sources: [{type: zarr, path: good.zarr}]\nmodel: {checkpoint: periodic.safetensors}\n",
+        ),
+        (
+            "no-rights.yaml",
+            "sources: [{type: zarr, path: good.zarr}]\nmodel: {untrained: {}}\n\
+             sinks: [{type: zarr, path: 'text/{sensor}.zarr'}]\n",
+        ),
+        ("train-absent.yaml", "data: [{path: absent.zarr}]\nout: out\n"),
+        ("train-variable.yaml", "data: [{path: good.zarr, variables: [w]}]\nout: out\n"),
+        ("train-timeless.yaml", "data: [{path: timeless.zarr}]\nout: out\n"),
+        ("train-irregular.yaml", "data: [{path: irregular.zarr}]\nout: out\n"),
+        (
+            "train-blind.yaml",
+            "data: [{path: blind.zarr}]\nout: out\nsplit: {train: 0.5, validation: 0.5}\n",
+        ),
+        ("train-crop.yaml", "data: [{path: good.zarr}]\nout: out\ncrop: 30\n"),
+        (
+            "train-periodic.yaml",
+            "data: [{path: good.zarr}]\nout: out\nmodel: {boundary: periodic}\n",
+        ),
+        (
+            "train-out.yaml",
+            "data: [{path: good.zarr}]\nout: text/out\nsplit: {train: 0.5, validation: 0.5}\n",
+        ),
+        ("train-init.yaml", "data: [{path: good.zarr}]\nout: out\ninit_from: absent.safetensors\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn the_first_errors_name_the_thing_and_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    site(folder.path());
+    let here = folder.path().canonicalize().unwrap();
+    let here = format!("relative to {}", here.display());
+    for (command, told) in [
+        // A wrong path.
+        ("inspect absent.zarr", ["absent.zarr", "look at the path"]),
+        ("evaluate --zarr absent.zarr", ["absent.zarr", &here]),
+        ("evaluate --zarr good.zarr --checkpoint absent", ["absent", &here]),
+        ("run absent.job", ["absent.job", &here]),
+        ("run absent.yaml", ["sources[0]: absent.zarr", &here]),
+        ("validate absent.yaml", ["sources[0]: absent.zarr", &here]),
+        ("train absent.job", ["absent.job", &here]),
+        ("train train-absent.yaml", ["absent.zarr", &here]),
+        ("validate train-absent.yaml", ["absent.zarr", &here]),
+        ("train train-init.yaml", ["absent.safetensors", &here]),
+        // Something else than was meant.
+        ("inspect folder", ["folder", "no Zarr group"]),
+        ("inspect text", ["text", "not a safetensors file"]),
+        ("evaluate --zarr folder", ["folder", "no Zarr group"]),
+        ("evaluate --zarr good.zarr --checkpoint text", ["text", "not a safetensors file"]),
+        ("evaluate", ["job.yaml", "--zarr"]),
+        ("validate empty.yaml", ["empty.yaml", "docs/jobs.md"]),
+        ("run empty.yaml", ["empty.yaml", "docs/jobs.md"]),
+        ("train empty.yaml", ["empty.yaml", "docs/training.md"]),
+        ("validate source.yaml", ["source.yaml: no one kind", "a job has `sources`"]),
+        ("validate source-and-model.yaml", ["unknown field `source`", "`sources`"]),
+        // A wrong variable.
+        ("inspect good.zarr --variable w", ["no variable w", "its arrays are: time, u"]),
+        ("evaluate --zarr good.zarr --variable w", ["no variable w", "its arrays are: time, u"]),
+        ("train train-variable.yaml", ["no variable w", "its arrays are: time, u"]),
+        ("run other.yaml", ["[\"u\"]", "choose them by the source's `variables`"]),
+        // No time axis.
+        ("inspect timeless.zarr", ["timeless.zarr", "units"]),
+        ("evaluate --zarr timeless.zarr", ["timeless.zarr", "units"]),
+        ("run timeless.yaml", ["timeless.zarr", "units"]),
+        ("train train-timeless.yaml", ["timeless.zarr", "units"]),
+        // An irregular cadence.
+        ("train train-irregular.yaml", ["irregular", "cadence"]),
+        ("validate train-irregular.yaml", ["irregular", "cadence"]),
+        // All missing.
+        ("train train-blind.yaml", ["measured pixel of u", "inspect --picture"]),
+        ("evaluate --zarr blind.zarr", ["nothing was verified", "inspect"]),
+        // A grid that cannot be divided, a checkpoint of another grid.
+        ("train train-crop.yaml", ["crop: 30", "e.g. 32"]),
+        ("train train-periodic.yaml", ["12 x 17", "boundary: open"]),
+        ("validate train-periodic.yaml", ["12 x 17", "boundary: open"]),
+        ("run periodic.yaml", ["12 x 17", "boundary: open"]),
+        ("validate periodic.yaml", ["12 x 17", "boundary: open"]),
+        ("evaluate --zarr good.zarr --checkpoint periodic.safetensors", ["good", "boundary: open"]),
+        // No rights, no disk: what a file in the way does to whoever may do everything.
+        ("run no-rights.yaml", ["sinks[0]", "name another path"]),
+        ("validate no-rights.yaml", ["sinks[0]", "name another path"]),
+        ("train train-out.yaml", ["text/out: cannot create it", "a file is in the way"]),
+        ("inspect good.zarr --picture text/a.png", ["text", "a file is in the way"]),
+    ] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = physicnet().current_dir(folder.path()).args(&arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        for word in told {
+            assert!(said.contains(word), "{command}: {word}: {said}");
+        }
+        // The word of a file, or of a key, once.
+        assert!(!said.contains("panicked") && said.lines().count() <= 3, "{command}: {said}");
+    }
+}
+
+#[test]
+fn what_is_irregular_or_blind_is_told_by_inspect() {
+    let folder = tempfile::tempdir().unwrap();
+    site(folder.path());
+    let said = |name: &str| {
+        let output = physicnet().current_dir(folder.path()).args(["inspect", name]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(said("good.zarr").contains("0 irregular steps, 0 frames missing"));
+    let irregular = said("irregular.zarr");
+    assert!(irregular.contains("steps") && !irregular.contains(" 0 irregular"), "{irregular}");
+    assert!(said("blind.zarr").contains("100.00 % missing"), "{}", said("blind.zarr"));
+}
