@@ -178,7 +178,7 @@ fn a_store_says_who_made_its_forecasts() {
         writer.write(vec![forecast])
     };
     let told = || {
-        let root = read_root(&path).unwrap().unwrap();
+        let root = read_root(&Folder::new(&path, false)).unwrap().unwrap();
         let arrays = &root["consolidated_metadata"]["metadata"];
         let flags = arrays["model"]["attributes"]["flag_meanings"].as_str().unwrap().to_owned();
         let store = crate::zarr::store::Store::open(&path).unwrap();
@@ -190,7 +190,7 @@ fn a_store_says_who_made_its_forecasts() {
     let grid = small();
     write(&grid, 0, "one").unwrap();
     // As a store was before there was this coordinate.
-    let mut root = read_root(&path).unwrap().unwrap();
+    let mut root = read_root(&Folder::new(&path, false)).unwrap().unwrap();
     let arrays = root["consolidated_metadata"]["metadata"].as_object_mut().unwrap();
     arrays.remove("model");
     arrays["rain"]["attributes"]["coordinates"] = "missing revision".into();
@@ -302,7 +302,8 @@ fn an_older_store_goes_on_and_says_what_is_served() {
         let mut first = forecast("a", &grid, 0);
         first.shape[0] = leads;
         let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
-        ForecastStore::open(path, fused(None), &sensor, &first, &["persistence".into()], false)
+        let files = fused(path, None)?;
+        ForecastStore::open(path, files, &sensor, &first, &["persistence".into()], false)
     };
     let error = open(2).err().unwrap().to_string();
     assert!(error.contains("another grid, horizon"), "{error}");
