@@ -81,7 +81,7 @@ fn every_kind_is_simulated_looked_at_scored_and_forecast_live() {
 fn two_channels_are_trained_on_and_forecast() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display();
-    for (kind, names) in [("fire", ["temperature", "fuel"]), ("fitzhugh_nagumo", ["u", "v"])] {
+    for (kind, names) in [("fire", ["fuel", "temperature"]), ("fitzhugh_nagumo", ["u", "v"])] {
         let field = format!("{{kind: {kind}, size: 16}}");
         let config = format!("field: {field}\nsensors: 6\nframes: 12\n");
         let store = format!("{at}/{kind}.zarr");
