@@ -142,6 +142,7 @@ mod tests {
             let source = read(&kind).unwrap();
             source.validate().unwrap();
             assert_eq!(source.field, field);
+            assert!(field.grid().variables.is_sorted_by(|a, b| a.name < b.name), "{field:?}");
         }
         let again = serde_json::to_string(&rain).unwrap();
         assert_eq!(read(&again).unwrap(), rain);

@@ -21,7 +21,7 @@ pub enum Field {
     ShallowWater(ShallowWater),
     /// Gray and Scott's reaction-diffusion on a torus: channels `u` and `v`.
     GrayScott(GrayScott),
-    /// A fire that runs through fuel in the wind: channels `temperature`, K, and `fuel`.
+    /// A fire that runs through fuel in the wind: channels `fuel` and `temperature`, K.
     Fire(Fire),
 }
 
@@ -73,7 +73,8 @@ pub(super) trait Physics {
     /// When a setting is out of its range, naming the key.
     fn validate(&self) -> Result<()>;
 
-    /// The grid of the frames.
+    /// The grid of the frames. Variables stand in the order of their names, as a store lists them,
+    /// or a model trained on a store would not take the frames.
     fn grid(&self) -> Grid;
 
     /// Whether values below zero have a meaning.

@@ -90,7 +90,7 @@ impl Physics for Fire {
     }
 
     fn grid(&self) -> Grid {
-        square(&[["temperature", "K"], ["fuel", "1"]], self.size, 0.0, self.spacing, "m")
+        square(&[["fuel", "1"], ["temperature", "K"]], self.size, 0.0, self.spacing, "m")
     }
 
     fn signed(&self) -> bool {
@@ -240,8 +240,8 @@ impl Simulation for Land {
     }
 
     fn render(&mut self) -> Result<Vec<f32>> {
-        let warm = self.rise.iter().map(|rise| (self.config.ambient + rise) as f32);
-        Ok(warm.chain(self.fuel.iter().map(|fuel| *fuel as f32)).collect())
+        let fuel = self.fuel.iter().map(|fuel| *fuel as f32);
+        Ok(fuel.chain(self.rise.iter().map(|rise| (self.config.ambient + rise) as f32)).collect())
     }
 }
 

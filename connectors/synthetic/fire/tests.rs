@@ -123,7 +123,7 @@ fn warm_air_goes_with_the_wind() {
 
 #[test]
 fn nothing_is_colder_than_the_air_and_fuel_only_burns() {
-    let load = |frame: &[f32]| frame[48 * 48..].iter().sum::<f32>() / (48.0 * 48.0);
+    let load = |frame: &[f32]| frame[..48 * 48].iter().sum::<f32>() / (48.0 * 48.0);
     for seed in 0..4 {
         let config = Fire { size: 48, wind: [0.0, 1.0], ..Fire::default() };
         let mut land = config.begin(&[seed]).unwrap();
@@ -133,7 +133,7 @@ fn nothing_is_colder_than_the_air_and_fuel_only_burns() {
         for _ in 0..30 {
             land.advance().unwrap();
             let now = land.render().unwrap();
-            let ((warm, fuel), (_, old)) = (now.split_at(48 * 48), before.split_at(48 * 48));
+            let ((fuel, warm), (old, _)) = (now.split_at(48 * 48), before.split_at(48 * 48));
             assert!(warm.iter().all(|t| *t >= 300.0));
             assert!(fuel.iter().zip(old).all(|(now, old)| (0.0..=*old).contains(now)));
             hottest = warm.iter().copied().fold(hottest, f32::max);
