@@ -14,7 +14,7 @@ use serde_json::json;
 use timely::dataflow::StreamVec;
 
 use crate::durable::durable;
-use crate::zarr::{Files, file_name};
+use crate::zarr::{Folder, Writing, file_name};
 
 /// A directory of rejected frames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,7 +59,8 @@ fn write(config: &RejectsConfig, catalogue: &Catalogue, rejects: Vec<Reject>) ->
         let frame = &reject.frame;
         // A name that cannot be a folder is no reason to lose the frame.
         let folder = file_name(&frame.sensor).unwrap_or_else(|_| "_".to_owned());
-        let mut files = Files::new(&config.path.join(folder), config.fsync)?;
+        let mut files = Folder::new(&config.path.join(folder), config.fsync);
+        files.tidy()?;
         let known = catalogue.get(&frame.sensor);
         let units: Option<Vec<_>> =
             known.map(|sensor| sensor.grid.variables.iter().map(|v| v.units.clone()).collect());

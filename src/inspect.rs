@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use physicnet_connectors::SinkConfig;
-use physicnet_connectors::zarr::{Archive, ZarrSource};
+use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
 use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
 use physicnet_stream::{Frame, Sensor, format_time};
@@ -33,8 +33,12 @@ pub fn inspect(
     picture: Option<&Path>,
     show: Option<[usize; 2]>,
 ) -> Result<String> {
-    ensure!(path.exists(), "{}: there is nothing; look at the path", path.display());
-    if path.is_dir() {
+    ensure!(
+        is_url(path) || path.exists(),
+        "{}: there is nothing; look at the path",
+        path.display()
+    );
+    if path.is_dir() || is_url(path) {
         let config = ZarrSource { variables: variables.to_vec(), ..ZarrSource::new(path) };
         return store(&Archive::open(&config)?, picture, show);
     }

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use physicnet_connectors::kafka::format::Format;
 use physicnet_connectors::kafka::{Cluster, Published, Publisher};
 use physicnet_connectors::synthetic::{Recording, SyntheticSource};
-use physicnet_connectors::zarr::{Archive, ZarrSource};
+use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
 use physicnet_stream::{Frame, Sensor, Stop, Time};
 
 use crate::config::load;
@@ -110,12 +110,12 @@ impl Origin {
     fn open(config: &Publish) -> Result<Self> {
         let Publish { origin: path, variables, sensor, from, to, repeat, .. } = config;
         ensure!(
-            path.exists(),
+            path.exists() || is_url(path),
             "{}: is not there; give a Zarr store, or a file that says what to simulate, e.g. \
              configs/kafka/simulate.yaml",
             path.display()
         );
-        if path.is_dir() {
+        if path.is_dir() || is_url(path) {
             let source = ZarrSource {
                 variables: variables.clone(),
                 sensor: sensor.clone(),

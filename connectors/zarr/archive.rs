@@ -1,6 +1,7 @@
 //! Random access to the frames of a store: the sensors, their valid times, any frame of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use physicnet_stream::{
@@ -12,6 +13,7 @@ use super::cadence::{check, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
+use super::place::AT_ONCE;
 use super::store::{Store, Stored};
 
 /// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
@@ -25,6 +27,8 @@ pub struct Archive {
     variables: Vec<Channels>,
     cache: Cache,
     consolidated: bool,
+    /// The root's metadata.
+    root: Vec<u8>,
 }
 
 /// One array of the store and the channels that it gives.
@@ -35,6 +39,8 @@ struct Channels {
     /// What a chunk that the store does not hold is full of.
     absent: f32,
     count: usize,
+    /// Which chunk along time was read last.
+    last: AtomicU64,
 }
 
 impl Archive {
@@ -119,17 +125,19 @@ impl Archive {
             cache: Cache::new(config.cache_mib << 20),
             config: config.clone(),
             consolidated: store.consolidated,
+            root: store.root.clone(),
         })
     }
 
-    /// Opens the same store again, as it is now; nothing while another program is appending to
-    /// it and has taken its consolidated metadata away, since arrays grow before they are filled.
+    /// Opens the same store again, as it is now; nothing where it has not changed, or while
+    /// another program is appending to it and has taken its consolidated metadata away, since
+    /// arrays grow before they are filled.
     ///
     /// # Errors
     /// As [`open`](Self::open), and when the store has become another one: other sensors.
     pub fn reopen(&self) -> Result<Option<Self>> {
         let store = Store::open(&self.config.path)?;
-        if self.consolidated && !store.consolidated {
+        if self.consolidated && (!store.consolidated || store.root == self.root) {
             return Ok(None);
         }
         let mut config = self.config.clone();
@@ -236,7 +244,7 @@ impl Channels {
             Absent::Missing => f32::NAN,
         };
         let count = layout.channel.map_or(1, |dim| array.shape[dim] as usize);
-        Ok(Self { array, layout, unpack, absent, count })
+        Ok(Self { array, layout, unpack, absent, count, last: AtomicU64::new(0) })
     }
 
     /// `[samples, times, rows, columns]`, which variables must share.
@@ -300,17 +308,45 @@ impl Channels {
         let first: Vec<u64> = ranges.iter().zip(chunk).map(|((low, _), n)| low / n).collect();
         let last: Vec<u64> =
             ranges.iter().zip(chunk).map(|((_, high), n)| (high - 1) / n).collect();
+        if self.array.reads_ahead() {
+            self.ahead(index, cache, &first, &last);
+        }
         let mut place = first.clone();
         loop {
             let values = self.values(index, &place, cache)?;
             let copy = Copy { chunk, place: &place, ranges: &ranges, steps: &steps };
             copy.run(&values, out, 0, 0, 0);
-            let Some(dim) = (0..dims).rev().find(|dim| place[*dim] < last[*dim]) else {
+            if !step(&mut place, &first, &last) {
                 return Ok(());
-            };
-            place[dim] += 1;
-            place[dim + 1..].copy_from_slice(&first[dim + 1..]);
+            }
         }
+    }
+
+    /// Begins to read the chunks from `first` to `last`, and where they are read in the order of
+    /// time those after them.
+    fn ahead(&self, index: usize, cache: &Cache, first: &[u64], last: &[u64]) {
+        let time = self.layout.time;
+        let before = self.last.swap(first[time], Ordering::Relaxed);
+        let forward = (before..=before + 1).contains(&first[time]);
+        let end = self.array.shape[time].div_ceil(self.array.chunk[time]);
+        let (mut wanted, mut from, mut to) = (Vec::new(), first.to_vec(), last.to_vec());
+        while wanted.len() < AT_ONCE as usize && from[time] < end {
+            let mut place = from.clone();
+            loop {
+                if !cache.holds(&(index, place.clone())) {
+                    wanted.push(place.clone());
+                }
+                if !step(&mut place, &from, &to) {
+                    break;
+                }
+            }
+            if !forward || from[time] - first[time] >= AT_ONCE {
+                break;
+            }
+            from[time] += 1;
+            to[time] += 1;
+        }
+        self.array.ahead(&wanted);
     }
 
     /// The physical values of a chunk.
@@ -331,6 +367,16 @@ impl Channels {
         cache.put(key, Arc::clone(&values));
         Ok(values)
     }
+}
+
+/// Goes to the next place from `first` to `last`, the last dim first; false behind the last one.
+fn step(place: &mut [u64], first: &[u64], last: &[u64]) -> bool {
+    let Some(dim) = (0..place.len()).rev().find(|dim| place[*dim] < last[*dim]) else {
+        return false;
+    };
+    place[dim] += 1;
+    place[dim + 1..].copy_from_slice(&first[dim + 1..]);
+    true
 }
 
 /// The copying of what a chunk holds of a frame.

@@ -39,6 +39,11 @@ impl Cache {
         Some(Arc::clone(chunk))
     }
 
+    /// Whether the chunk is here, which is no use of it.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).chunks.contains_key(key)
+    }
+
     /// Keeps the chunk, and forgets others until the bound holds.
     pub(super) fn put(&self, key: Key, chunk: Arc<[f32]>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,29 +11,21 @@
 //! crash leaves the older revision's number, and the next start writes it again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use physicnet_stream::{Error, Forecast, Result, Sensor, Time, format_time};
 use serde_json::{Map, Value, json};
 
 use super::encode::{Field, bytes, native, root};
-use super::files::Files;
 use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
+use super::place::{AT_ONCE, Writing};
 use super::progress::{Progress, read_root};
 use super::store::Store;
 
-/// How long another writer may take to end: a newer instance of a job takes over from an older.
-const TAKEOVER: Duration =
-    if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
-
 /// A forecast store, for its one writer.
 pub(super) struct ForecastStore {
-    /// Held while the store is written; the system lets go of it when the process ends.
-    _lock: Option<File>,
-    files: Files,
+    files: Box<dyn Writing>,
     layout: Layout,
     /// How far the job is that writes it.
     progress: Option<Progress>,
@@ -50,26 +42,21 @@ pub(super) struct ForecastStore {
 }
 
 impl ForecastStore {
-    /// Opens the store at `path` for forecasts such as `first`, and undoes what a crash has left
-    /// of a commit, with what `files` makes of the path. A new store comes into being with its
-    /// first commit.
+    /// Opens the store at `path`, which `files` holds, for forecasts such as `first`, and undoes
+    /// what a crash has left of a commit. A new store comes into being with its first commit.
     ///
     /// # Errors
     /// When something else is at `path`: a directory of other things, or forecasts of another
     /// layout.
     pub(super) fn open(
         path: &Path,
-        files: impl FnOnce(&Path) -> Result<Files>,
+        files: Box<dyn Writing>,
         sensor: &Sensor,
         first: &Forecast,
         products: &[String],
         nanoseconds: bool,
     ) -> Result<Self> {
-        // First: opening the files tidies up what another writer may be at.
-        let lock = lock(path)?;
-        let files = files(path)?;
         let mut store = Self {
-            _lock: lock,
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
             progress: None,
@@ -80,7 +67,7 @@ impl ForecastStore {
             models: Vec::new(),
             servings: Vec::new(),
         };
-        match read_root(path)? {
+        match read_root(store.files.place())? {
             Some(root) => store.recover(path, &root)?,
             None => store.clear(path)?,
         }
@@ -147,12 +134,12 @@ impl ForecastStore {
     /// Removes what a first commit has left that did not come to its end.
     fn clear(&mut self, path: &Path) -> Result<()> {
         let names: Vec<_> = self.layout.fields(0).into_iter().map(|field| field.name).collect();
-        let found = self.files.list("")?;
-        if let Some(stranger) = found.iter().find(|name| !names.contains(name)) {
+        let found = self.files.place().list()?;
+        if let Some(stranger) = found.names().find(|name| !names.contains(name)) {
             let why = format!("is not a Zarr store and holds {stranger}; choose another path");
             return Err(Error::new(path.display(), why));
         }
-        found.iter().try_for_each(|name| self.files.remove(name))
+        found.names().try_for_each(|name| self.files.remove(name))
     }
 
     /// Takes every array back to the committed length.
@@ -163,14 +150,17 @@ impl ForecastStore {
             if field.dims[0] != "time" {
                 continue;
             }
-            // A commit writes chunks in their order, so what it left is without a hole; removed
-            // from the end, it stays so if this is not finished either.
+            // A commit writes chunks in their order, so what it left has no hole wider than what
+            // is written at once; removed from the end, it stays so if this is not finished.
             let held = length.div_ceil(field.chunk[0]);
             let mut end = held;
-            while self.files.exists(&field.chunk_root(end)) {
-                end += 1;
+            loop {
+                let next: Vec<_> = (end..end + AT_ONCE).map(|at| field.first(at)).collect();
+                let found = self.files.exist(&next)?;
+                let Some(last) = found.iter().rposition(|found| *found) else { break };
+                end += last as u64 + 1;
             }
-            (held..end).rev().try_for_each(|at| self.files.remove(&field.chunk_root(at)))?;
+            (held..end).rev().try_for_each(|at| self.files.remove(&field.first(at)))?;
         }
         let last = length.checked_sub(1).map(|last| last / LENGTH);
         last.map_or(Ok(()), |at| {
@@ -186,7 +176,7 @@ impl ForecastStore {
     /// When the disk refuses, or a forecast is not like the others. Then this store must not be
     /// used again, but opened anew.
     pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
-        let (mut news, mut changed) = (false, BTreeSet::new());
+        let (mut news, mut revised, mut changed) = (false, false, BTreeSet::new());
         // A repeat is of what the root tells of. What comes later is news, whatever stands there:
         // a clock that was set back makes another forecast of the same reference time.
         let told = self.progress.map_or(0, |known| known.next);
@@ -195,6 +185,7 @@ impl ForecastStore {
             let held = forecast.offset < told
                 && known.is_some_and(|place| self.revisions[place] >= forecast.revision as i32);
             if !held {
+                revised |= known.is_some();
                 let place = known.unwrap_or(self.times.len());
                 self.put(forecast, place)?;
                 changed.insert(place as u64 / LENGTH);
@@ -208,10 +199,19 @@ impl ForecastStore {
         let Some(progress) = self.progress.filter(|_| news) else { return Ok(()) };
         // A revision's number says that its values are there.
         self.files.flush()?;
+        let mut numbers = Vec::new();
         for at in changed {
-            for (key, bytes) in self.coordinates(at)? {
+            let mut coordinates = self.coordinates(at)?;
+            numbers.extend(coordinates.pop());
+            for (key, bytes) in coordinates {
                 self.files.put(&key, &bytes)?;
             }
+        }
+        if revised {
+            self.files.flush()?;
+        }
+        for (key, bytes) in numbers {
+            self.files.put(&key, &bytes)?;
         }
         let fields = self.layout.fields(self.length());
         for field in &fields {
@@ -221,10 +221,8 @@ impl ForecastStore {
         for (key, bytes) in self.layout.fixed()? {
             self.files.restore(&key, &bytes)?;
         }
-        // All of it is on the disk before the root tells of it.
-        self.files.flush()?;
-        self.files.put("zarr.json", &bytes(&root(&self.attributes(progress), &fields)))?;
-        self.files.flush()
+        // All of it is there before the root tells of it.
+        self.files.publish(&bytes(&root(&self.attributes(progress), &fields)))
     }
 
     /// Forecasts in the store.
@@ -296,24 +294,6 @@ impl ForecastStore {
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
         attributes
-    }
-}
-
-/// Keeps other writers out of the store at `path`; nothing where the system locks no directories.
-fn lock(path: &Path) -> Result<Option<File>> {
-    std::fs::create_dir_all(path).map_err(|e| Error::new(path.display(), e))?;
-    let Ok(folder) = File::open(path) else { return Ok(None) };
-    let begun = Instant::now();
-    loop {
-        match folder.try_lock() {
-            Ok(()) => return Ok(Some(folder)),
-            Err(TryLockError::Error(_)) => return Ok(None),
-            Err(TryLockError::WouldBlock) if begun.elapsed() > TAKEOVER => {
-                let why = "is being written by another job; end that one, or choose another path";
-                return Err(Error::new(path.display(), why));
-            }
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-        }
     }
 }
 

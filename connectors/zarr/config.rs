@@ -24,7 +24,7 @@ pub enum Absent {
     Missing,
 }
 
-/// A Zarr store, version 2 or 3, on the local disk, as a source of frames.
+/// A Zarr store, version 2 or 3, in a folder or under a URL, as a source of frames.
 ///
 /// ```yaml
 /// path: radar.zarr
@@ -34,7 +34,7 @@ pub enum Absent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZarrSource {
-    /// The directory of the store.
+    /// The directory of the store, or its URL: `s3://`, `gs://`, `https://`.
     pub path: PathBuf,
     /// The variables that become channels, in this order; empty: every variable that has time
     /// and two more dims, by name.
@@ -132,7 +132,7 @@ impl ZarrSource {
     }
 }
 
-/// Zarr stores of forecasts on the local disk, one for each sensor.
+/// Zarr stores of forecasts in folders or under a URL, one for each sensor.
 ///
 /// ```yaml
 /// path: forecasts/{sensor}.zarr
@@ -141,7 +141,7 @@ impl ZarrSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZarrSink {
-    /// The directory of a sensor's store; `{sensor}` stands for its name, and must be there
+    /// The directory of a sensor's store, or its URL (`s3://`, `gs://`); `{sensor}` stands for its name, and must be there
     /// where a job has several sensors.
     pub path: String,
     /// Products to store beside the served one, as `variable_product`.

@@ -118,10 +118,13 @@ impl Field {
         place.iter().fold(format!("{}/c", self.name), |key, at| format!("{key}/{at}"))
     }
 
-    /// Where everything at index `at` of the first dim lies, within the store: a chunk's file,
-    /// or the folder of several.
-    pub(super) fn chunk_root(&self, at: u64) -> String {
-        self.key(&[at])
+    /// The file of the first chunk at `at` of the first dim, within the store.
+    pub(super) fn first(&self, at: u64) -> String {
+        let mut place = vec![0; self.shape.len()];
+        if let Some(first) = place.first_mut() {
+            *first = at;
+        }
+        self.key(&place)
     }
 
     /// The bytes of a chunk's file, from the values of the whole chunk in this machine's order.

@@ -1,4 +1,4 @@
-//! Zarr on the local disk: any store that xarray writes as a source, WeatherBench 2 as a sink.
+//! Zarr on the disk or in an object store: any store that xarray writes as a source, WeatherBench 2 as a sink.
 //!
 //! ```text
 //! store ─► layout (which dim is what) ─► Archive (frames at random) ─► source ─► frames
@@ -13,10 +13,10 @@ mod commit;
 mod config;
 mod decode;
 mod encode;
-mod files;
 mod forecasts;
 mod hindcast;
 mod layout;
+mod place;
 mod progress;
 mod sink;
 mod source;
@@ -30,10 +30,11 @@ mod tests;
 pub use archive::Archive;
 pub(crate) use config::file_name;
 pub use config::{Absent, ZarrSink, ZarrSource};
-pub(crate) use files::Files;
 pub use hindcast::Hindcast;
+pub use place::is_url;
+pub(crate) use place::{Folder, Writing};
 pub use progress::{Progress, progress};
 pub use sink::sink;
 pub use source::source;
 pub use time::parse_time;
-pub use writer::ArchiveWriter;
+pub use writer::{ArchiveWriter, remove};

@@ -1,13 +1,13 @@
 //! How far a forecast store has come: what a restart goes on from.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use physicnet_stream::{Catalogue, Error, Forecast, Result, SensorId, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::ZarrSink;
+use super::place::{self, Place, ROOT};
 use super::store::Store;
 
 /// How far the forecasts of a sensor are committed.
@@ -41,16 +41,11 @@ impl Progress {
     }
 }
 
-/// The root's metadata of the store at `path`; `None` where there is none yet.
-pub(super) fn read_root(path: &Path) -> Result<Option<Value>> {
-    let file = path.join("zarr.json");
-    match std::fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            Error::new(file.display(), format!("is not JSON ({e}); choose another path"))
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::new(file.display(), e)),
-    }
+/// The root's metadata of a store; `None` where there is none yet.
+pub(super) fn read_root(place: &dyn Place) -> Result<Option<Value>> {
+    let wrong = |e| Error::new(place.name(ROOT), format!("is not JSON ({e}); choose another path"));
+    let bytes = place.get(ROOT)?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(wrong)).transpose()
 }
 
 /// How far the forecasts of every sensor are committed; nothing for one without forecasts.
@@ -60,7 +55,8 @@ pub(super) fn read_root(path: &Path) -> Result<Option<Value>> {
 pub fn progress(config: &ZarrSink, catalogue: &Catalogue) -> Result<BTreeMap<SensorId, Progress>> {
     let mut all = BTreeMap::new();
     for (sensor, path) in config.paths(catalogue)? {
-        let Some(root) = read_root(&path)? else { continue };
+        place::writable(&path)?;
+        let Some(root) = read_root(&*place::open(&path)?)? else { continue };
         let why = "was not written by PhysicNet; choose another path";
         let known = Progress::of(&root).ok_or_else(|| Error::new(path.display(), why))?;
         let times = match Store::open(&path)?.array("time")? {

@@ -1,14 +1,13 @@
 //! Forecasts into stores, one for each sensor, durable before their epochs are done.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Result, SensorId, route};
 use timely::dataflow::StreamVec;
 
 use super::commit::ForecastStore;
 use super::config::ZarrSink;
-use super::files::Files;
+use super::place;
 use crate::durable::durable;
 
 /// Writes forecasts into the stores that `config` names: Zarr version 3 in the layout of
@@ -73,7 +72,7 @@ impl Writer {
                 return Err(Error::new(path.display(), why));
             }
             let ZarrSink { products, nanoseconds, fsync, .. } = &self.config;
-            let files = |path: &Path| Files::new(path, *fsync);
+            let files = place::hold(&path, *fsync)?;
             let store = ForecastStore::open(&path, files, &sensor, first, products, *nanoseconds)?;
             self.stores.insert(id.clone(), store);
         }

@@ -1,7 +1,6 @@
 //! The arrays of a store as its metadata describes them, consolidated where it is.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,9 +10,10 @@ use zarrs::array::{
     Array, ArrayBytes, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt,
     ArrayShardedReadableExtCache, CodecOptions,
 };
-use zarrs::filesystem::FilesystemStore;
+use zarrs::storage::ReadableStorageTraits;
 
 use super::decode::{Kind, Unpack, numbers};
+use super::place::{self, Place, ROOT};
 use super::time::{Encoding, unit_nanoseconds};
 
 /// What a store holds: its arrays by name. Where metadata is consolidated, that is the truth: in
@@ -21,7 +21,10 @@ use super::time::{Encoding, unit_nanoseconds};
 pub(super) struct Store {
     name: String,
     arrays: BTreeMap<String, Value>,
-    files: Arc<FilesystemStore>,
+    place: Arc<dyn Place>,
+    /// The root's metadata as it was read: what a store that grows changes when it has grown,
+    /// if it is consolidated.
+    pub(super) root: Vec<u8>,
     /// Whether its metadata is consolidated. While xarray appends, it is not.
     pub(super) consolidated: bool,
 }
@@ -30,7 +33,8 @@ pub(super) struct Store {
 pub(super) struct Stored {
     /// `store.zarr/name`, for errors.
     what: String,
-    array: Array<FilesystemStore>,
+    array: Array<dyn ReadableStorageTraits>,
+    place: Arc<dyn Place>,
     shards: ArrayShardedReadableExtCache,
     /// The names of its dims; empty where it has none.
     pub(super) dims: Vec<String>,
@@ -52,18 +56,18 @@ impl Store {
     /// When there is no Zarr group there.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let json = |file: &Path| -> Result<Option<Value>> {
-            let what = || file.display().to_string();
-            match fs::read(file) {
-                Ok(bytes) => serde_json::from_slice(&bytes)
-                    .map(Some)
-                    .map_err(|e| Error::new(what(), format!("is not JSON: {e}"))),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::new(what(), e)),
-            }
+        let place = place::open(path)?;
+        let parse = |key: &str, bytes: &[u8]| -> Result<Value> {
+            let wrong = |e| Error::new(place.name(key), format!("is not JSON: {e}"));
+            serde_json::from_slice(bytes).map_err(wrong)
+        };
+        let json = |key: &str| -> Result<Option<Value>> {
+            place.get(key)?.map(|bytes| parse(key, &bytes)).transpose()
         };
         let mut arrays = BTreeMap::new();
-        let v3 = json(&path.join("zarr.json"))?;
+        let bytes = place.get(ROOT)?;
+        let v3 = bytes.as_ref().map(|bytes| parse(ROOT, bytes)).transpose()?;
+        let mut root = bytes.unwrap_or_default();
         if let Some(root) = &v3 {
             if root["node_type"] == "array" {
                 return Err(Error::new(name, "is a single array; name the group that holds it"));
@@ -72,7 +76,9 @@ impl Store {
                 let listed = listed.iter().filter(|(_, meta)| meta["node_type"] == "array");
                 arrays.extend(listed.map(|(name, meta)| (name.clone(), meta.clone())));
             }
-        } else if let Some(listed) = json(&path.join(".zmetadata"))? {
+        } else if let Some(bytes) = place.get(".zmetadata")? {
+            let listed = parse(".zmetadata", &bytes)?;
+            root = bytes;
             let listed = listed["metadata"].as_object().cloned().unwrap_or_default();
             for (key, meta) in &listed {
                 if let Some(name) = key.strip_suffix("/.zarray") {
@@ -83,27 +89,24 @@ impl Store {
         }
         let consolidated = !arrays.is_empty();
         if arrays.is_empty() {
-            let folders = fs::read_dir(path).map_err(|e| Error::new(&name, e))?;
-            let folders = folders.filter_map(std::result::Result::ok).map(|entry| entry.path());
-            for folder in folders.filter(|folder| folder.is_dir()) {
-                let Some(array) = folder.file_name().map(|n| n.to_string_lossy().into_owned())
-                else {
-                    continue;
-                };
-                if let Some(meta) = json(&folder.join("zarr.json"))? {
+            for array in place.list()?.folders {
+                if let Some(meta) = json(&format!("{array}/zarr.json"))? {
                     if meta["node_type"] == "array" {
                         arrays.insert(array, meta);
                     }
-                } else if let Some(meta) = json(&folder.join(".zarray"))? {
-                    arrays.insert(array, v2(meta, json(&folder.join(".zattrs"))?));
+                } else if let Some(meta) = json(&format!("{array}/.zarray"))? {
+                    let attributes = json(&format!("{array}/.zattrs"))?;
+                    arrays.insert(array, v2(meta, attributes));
                 }
             }
         }
-        if arrays.is_empty() && v3.is_none() && !path.join(".zgroup").exists() {
+        if arrays.is_empty() && v3.is_none() && place.get(".zgroup")?.is_none() {
+            if place.list()?.names().next().is_none() {
+                return Err(Error::new(name, "is not there; look at how it is spelt"));
+            }
             return Err(Error::new(name, "holds no Zarr group (no zarr.json, no .zgroup)"));
         }
-        let files = FilesystemStore::new(path).map_err(|e| Error::new(&name, e))?;
-        Ok(Self { name, arrays, files: Arc::new(files), consolidated })
+        Ok(Self { name, arrays, place, root, consolidated })
     }
 
     /// The path of the store.
@@ -126,9 +129,9 @@ impl Store {
         let fail = |e: &dyn std::fmt::Display| Error::new(&what, format!("cannot be read: {e}"));
         let v2 = meta["zarr_format"] == 2;
         let metadata: ArrayMetadata = serde_json::from_value(meta.clone()).map_err(|e| fail(&e))?;
-        let array =
-            Array::new_with_metadata(Arc::clone(&self.files), &format!("/{name}"), metadata)
-                .map_err(|e| fail(&e))?;
+        let chunks = Arc::clone(&self.place).chunks()?;
+        let array = Array::new_with_metadata(chunks, &format!("/{name}"), metadata)
+            .map_err(|e| fail(&e))?;
         let attributes = meta["attributes"].as_object().cloned().unwrap_or_default();
         let names = if v2 { &attributes_dims(&attributes) } else { &meta["dimension_names"] };
         let texts = names.as_array().into_iter().flatten();
@@ -148,6 +151,7 @@ impl Store {
             shape: array.shape().to_vec(),
             shards: ArrayShardedReadableExtCache::new(&array),
             array,
+            place: Arc::clone(&self.place),
             dims,
             chunk,
             attributes,
@@ -243,6 +247,18 @@ impl Stored {
         .map_err(|e| self.error(format!("chunk {place:?}: {e}")))?;
         let fixed = bytes.map(|bytes| bytes.into_fixed().map(|raw| raw.into_owned()));
         fixed.transpose().map_err(|e| self.error(e))
+    }
+
+    /// Whether it pays to say beforehand which chunks will be asked for.
+    pub(super) fn reads_ahead(&self) -> bool {
+        // Of a shard, parts are read.
+        self.place.is_far() && !self.shards.array_is_sharded()
+    }
+
+    /// Begins to read the chunks at `places`.
+    pub(super) fn ahead(&self, places: &[Vec<u64>]) {
+        let key = |place: &Vec<u64>| self.array.chunk_key(place).as_str().to_owned();
+        self.place.ahead(places.iter().map(key).collect());
     }
 
     /// All of it, in this machine's order.

@@ -6,7 +6,7 @@ use physicnet_stream::{Axis, Error, Frame, Grid, Result, Time, format_time};
 use serde_json::{Map, Value, json};
 
 use super::encode::{Field, bytes, native, root};
-use super::files::Files;
+use super::place::{self, Writing};
 
 /// Frames in a chunk.
 const FRAMES: usize = 16;
@@ -16,7 +16,7 @@ const FRAMES: usize = 16;
 ///
 /// The store comes into being with [`finish`](Self::finish).
 pub struct ArchiveWriter {
-    files: Files,
+    files: Box<dyn Writing>,
     grid: Grid,
     attributes: Map<String, Value>,
     sampled: bool,
@@ -43,8 +43,8 @@ impl ArchiveWriter {
         samples: Option<usize>,
         attributes: Map<String, Value>,
     ) -> Result<Self> {
-        let files = Files::new(path, false)?;
-        if !files.list("")?.is_empty() {
+        let files = place::create(path)?;
+        if files.place().list()?.names().next().is_some() {
             return Err(Error::new(path.display(), "exists already; remove it or name another"));
         }
         Ok(Self {
@@ -113,7 +113,7 @@ impl ArchiveWriter {
             self.files.put(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
         }
         self.attributes.entry("Conventions").or_insert(json!("CF-1.11"));
-        self.files.put("zarr.json", &bytes(&root(&self.attributes, &fields)))
+        self.files.publish(&bytes(&root(&self.attributes, &fields)))
     }
 
     fn fields(&self) -> Vec<Field> {
@@ -152,6 +152,14 @@ impl ArchiveWriter {
         }
         Ok(())
     }
+}
+
+/// Removes the store at `path`, whatever of it there is.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    place::create(path)?.remove("")
 }
 
 /// The time coordinate in one chunk: int64 CF, in seconds unless that loses something.

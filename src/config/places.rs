@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use physicnet_connectors::zarr::is_url;
 use physicnet_connectors::{SinkConfig, SourceConfig};
 use physicnet_stream::Catalogue;
 
@@ -58,6 +59,7 @@ pub(super) fn check(job: &Job, catalogue: &Catalogue) -> Result<()> {
 fn plain(key: &str, path: &Path, why: &str) -> Result<()> {
     let text = path.to_string_lossy();
     ensure!(!text.contains(['{', '}']), "{key}: {text}: write it without braces, {why}");
+    ensure!(!is_url(path), "{key}: {text}: lies on this machine; name a path without ://");
     Ok(())
 }
 
@@ -91,6 +93,10 @@ fn apart(places: &[Place]) -> Result<()> {
 
 impl Place {
     fn new(key: String, path: PathBuf, written: bool) -> Result<Self> {
+        if is_url(&path) {
+            let whole = path.components().collect();
+            return Ok(Self { key, path, whole, written });
+        }
         let absolute = std::path::absolute(&path).with_context(|| key.clone())?;
         let there = absolute.ancestors().find(|above| above.exists()).unwrap_or(&absolute);
         let rest = absolute.strip_prefix(there).unwrap_or(Path::new(""));
@@ -103,6 +109,10 @@ impl Place {
     /// Whether the system would let it be made, or written where it is there.
     fn usable(&self) -> Result<()> {
         let Self { key, path, whole, .. } = self;
+        if is_url(path) {
+            // Opening has asked the store.
+            return Ok(());
+        }
         let Some(there) = whole.ancestors().find(|above| above.exists()) else { return Ok(()) };
         // The file of the scores is the one place that is no folder.
         ensure!(
@@ -163,6 +173,7 @@ mod tests {
             ("rejects: {path: AT/in.zarr}".into(), "the place of sources[0] as well"),
             ("rejects: {path: 'AT/{sensor}'}".into(), "without braces"),
             ("rejects: {path: AT/file}".into(), "is a file"),
+            ("rejects: {path: 's3://bucket/rejects'}".into(), "lies on this machine"),
             ("rejects: {path: AT/file/rejects}".into(), "is a file"),
             ("scoring: {store: AT/file}".into(), "fits"),
             ("model: {control: AT/control}".into(), "fits"),

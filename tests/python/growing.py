@@ -3,7 +3,7 @@
 
     growing.py STORE FRAMES CHUNK PAUSE    FRAMES frames, CHUNK to a chunk, PAUSE seconds apart
 
-Run by tests/following.rs.
+STORE is a path, or the URL of a store in a bucket. Run by tests/following.rs and connectors/zarr/tests.
 """
 
 import sys
@@ -26,6 +26,11 @@ def main(path, frames, chunk, pause):
     first = frame(0)
     times = {"units": "seconds since 2020-01-01", "dtype": "int64"}
     encoding = {"u": {"chunks": (chunk, 12, 17)}, "time": times | {"chunks": (64,)}}
+    if "://" in path:
+        import obstore.store
+        import zarr.storage
+
+        path = zarr.storage.ObjectStore(obstore.store.from_url(path))
     first.to_zarr(path, encoding=encoding, consolidated=True, zarr_format=3)
     print("begun", flush=True)
     for step in range(1, frames):

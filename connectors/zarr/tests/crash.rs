@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{catalogue, forecast, grid};
 use crate::zarr::commit::ForecastStore;
-use crate::zarr::files::Files;
+use crate::zarr::place::{Folder, Writing};
 use crate::zarr::progress::{Progress, read_root};
 use crate::zarr::sink::Writer;
 use crate::zarr::store::Store;
@@ -40,13 +40,11 @@ fn small() -> Grid {
     grid
 }
 
-/// Files that fail after `fuse` operations.
-fn fused(fuse: Option<usize>) -> impl FnOnce(&Path) -> Result<Files> {
-    move |path| {
-        let mut files = Files::new(path, false)?;
-        files.fuse = fuse;
-        Ok(files)
-    }
+/// A folder, held, that fails after `fuse` operations.
+fn fused(path: &Path, fuse: Option<usize>) -> Result<Box<dyn Writing>> {
+    let mut folder = Folder::held(path, false)?;
+    folder.fuse = fuse;
+    Ok(Box::new(folder))
 }
 
 /// Writes `count` forecasts in commits of `batch`, until done or `fuse` operations have been.
@@ -56,7 +54,8 @@ fn run(path: &Path, count: u64, batch: usize, fuse: Option<usize>) -> Result<()>
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let products = ["persistence".to_owned()];
     let first = &forecasts[0];
-    let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &products, false)?;
+    let files = fused(path, fuse)?;
+    let mut store = ForecastStore::open(path, files, &sensor, first, &products, false)?;
     forecasts.chunks(batch).try_for_each(|batch| store.commit(batch))
 }
 
@@ -96,7 +95,7 @@ fn killed_at_any_operation_it_ends_as_the_same_bytes() {
         kills += usize::from(run(&path, COUNT, 2, Some(fuse % 5)).is_err());
         check(&path);
         // Opened again, it is what was committed and nothing else.
-        let root = read_root(&path).unwrap();
+        let root = read_root(&Folder::new(&path, false)).unwrap();
         if let Some(committed) = root.as_ref().and_then(Progress::of) {
             run(&path, committed.next, 2, None).unwrap();
             let expected = &whole[committed.next as usize - 1];
@@ -131,7 +130,8 @@ fn a_revision_takes_the_place_of_the_one_before_it() {
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let run = |path: &Path, batch: usize, fuse: Option<usize>| {
         let first = &arrivals()[0];
-        let mut store = ForecastStore::open(path, fused(fuse), &sensor, first, &[], false)?;
+        let files = fused(path, fuse)?;
+        let mut store = ForecastStore::open(path, files, &sensor, first, &[], false)?;
         arrivals().chunks(batch).try_for_each(|batch| store.commit(batch))
     };
     let whole = folder.path().join("whole");
@@ -178,7 +178,7 @@ fn a_store_says_who_made_its_forecasts() {
         writer.write(vec![forecast])
     };
     let told = || {
-        let root = read_root(&path).unwrap().unwrap();
+        let root = read_root(&Folder::new(&path, false)).unwrap().unwrap();
         let arrays = &root["consolidated_metadata"]["metadata"];
         let flags = arrays["model"]["attributes"]["flag_meanings"].as_str().unwrap().to_owned();
         let store = crate::zarr::store::Store::open(&path).unwrap();
@@ -190,7 +190,7 @@ fn a_store_says_who_made_its_forecasts() {
     let grid = small();
     write(&grid, 0, "one").unwrap();
     // As a store was before there was this coordinate.
-    let mut root = read_root(&path).unwrap().unwrap();
+    let mut root = read_root(&Folder::new(&path, false)).unwrap().unwrap();
     let arrays = root["consolidated_metadata"]["metadata"].as_object_mut().unwrap();
     arrays.remove("model");
     arrays["rain"]["attributes"]["coordinates"] = "missing revision".into();
@@ -255,7 +255,8 @@ fn a_store_has_one_writer() {
     let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
     let open = || {
         let first = forecast("a", &grid, 0);
-        ForecastStore::open(folder.path(), fused(None), &sensor, &first, &[], false)
+        let files = fused(folder.path(), None)?;
+        ForecastStore::open(folder.path(), files, &sensor, &first, &[], false)
     };
     let first = open().unwrap();
     // What the first is writing just now.
@@ -301,7 +302,8 @@ fn an_older_store_goes_on_and_says_what_is_served() {
         let mut first = forecast("a", &grid, 0);
         first.shape[0] = leads;
         let sensor = catalogue(&["a"], &grid).get(&"a".into()).unwrap();
-        ForecastStore::open(path, fused(None), &sensor, &first, &["persistence".into()], false)
+        let files = fused(path, None)?;
+        ForecastStore::open(path, files, &sensor, &first, &["persistence".into()], false)
     };
     let error = open(2).err().unwrap().to_string();
     assert!(error.contains("another grid, horizon"), "{error}");

@@ -1,7 +1,11 @@
 //! What the room promises, over stores of its own making.
 
 mod archive;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod crash;
+#[cfg(feature = "cloud")]
+mod processes;
 mod stream;
 mod xarray;
 

@@ -10,9 +10,9 @@ use super::{catalogue, forecast, frame, grid};
 use crate::zarr::sink::Writer;
 use crate::zarr::{Archive, ArchiveWriter, ZarrSink, ZarrSource};
 
-/// The other side: a Python with xarray and zarr. Without one these tests are skipped, except in
+/// The other side: a Python with xarray and zarr, for a script of ours. Without one these tests are skipped, except in
 /// continuous integration, where they must run.
-fn python(arguments: &[&str]) -> Option<Command> {
+pub(super) fn python(arguments: &[&str]) -> Option<Command> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = std::env::var_os("PHYSICNET_PYTHON")
         .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
@@ -23,11 +23,13 @@ fn python(arguments: &[&str]) -> Option<Command> {
         return None;
     }
     let mut command = Command::new(python);
-    command.arg(root.join("tests/python/zarr_stores.py")).args(arguments);
+    if let [script, rest @ ..] = arguments {
+        command.arg("-Wignore").arg(root.join("tests/python").join(script)).args(rest);
+    }
     Some(command)
 }
 
-fn succeeds(mut command: Command) {
+pub(super) fn succeeds(mut command: Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -36,7 +38,9 @@ fn succeeds(mut command: Command) {
 fn what_xarray_writes_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let stores = folder.path().join("stores");
-    let Some(write) = python(&["write", stores.to_str().unwrap()]) else { return };
+    let Some(write) = python(&["zarr_stores.py", "write", stores.to_str().unwrap()]) else {
+        return;
+    };
     succeeds(write);
     let manifest = std::fs::read(stores.join("manifest.json")).unwrap();
     let manifest: Vec<Value> = serde_json::from_slice(&manifest).unwrap();
@@ -104,7 +108,9 @@ fn config(path: &Path) -> ZarrSink {
 #[test]
 fn what_we_write_is_read_by_xarray() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(check) = python(&["check", folder.path().to_str().unwrap()]) else { return };
+    let Some(check) = python(&["zarr_stores.py", "check", folder.path().to_str().unwrap()]) else {
+        return;
+    };
     let grid = grid(2, 3);
     for (name, step) in [("seconds", 300_000_000_000), ("nanoseconds", 1_500_000_000)] {
         let mut config = config(&folder.path().join(format!("{name}.zarr")));
@@ -135,7 +141,10 @@ fn what_we_write_is_read_by_xarray() {
 fn a_reader_of_a_growing_store_never_sees_a_torn_forecast() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.zarr");
-    let Some(mut reader) = python(&["loop", path.to_str().unwrap(), "100"]) else { return };
+    let Some(mut reader) = python(&["zarr_stores.py", "loop", path.to_str().unwrap(), "100"])
+    else {
+        return;
+    };
     let grid = grid(2, 3);
     let mut writer = Writer::new(&config(&path), &catalogue(&["a"], &grid)).unwrap();
     writer.write(vec![forecast("a", &grid, 0)]).unwrap();
@@ -152,4 +161,36 @@ fn a_reader_of_a_growing_store_never_sees_a_torn_forecast() {
     let output = reader.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(line.contains("none torn"), "{line}");
+}
+
+#[test]
+fn netcdf_comes_by_the_recipe_of_the_docs() {
+    const MAKE: &str = "\
+import numpy as np, xarray as xr
+for part in range(3):
+    time = np.datetime64('2020-01-01', 'ns') + (20 * part + np.arange(20)) * np.timedelta64(300, 's')
+    values = (np.arange(20 * 6 * 9).reshape(20, 6, 9) + 1080 * part).astype('f4') / 10
+    axes = {'time': time, 'y': np.arange(6.0), 'x': np.arange(9.0)}
+    array = xr.DataArray(values, axes, ('time', 'y', 'x'), 'rain', {'units': 'mm h-1'})
+    packed = {'dtype': 'i2', 'scale_factor': 0.1, '_FillValue': -1, 'zlib': True}
+    array.to_dataset().to_netcdf(f'radar-{part}.nc', engine='h5netcdf', encoding={'rain': packed})
+";
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/stores.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let recipe = docs.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for code in [MAKE, recipe] {
+        let Some(mut command) = python(&[]) else { return };
+        command.args(["-Wignore", "-c", code]).current_dir(folder.path());
+        succeeds(command);
+    }
+    let archive = Archive::open(&ZarrSource::new(folder.path().join("radar.zarr"))).unwrap();
+    let sensor = &archive.sensors()[0];
+    assert_eq!(sensor.grid.shape(), [1, 6, 9]);
+    assert_eq!((sensor.cadence.nanoseconds(), archive.times(0).len()), (300_000_000_000, 60));
+    for at in [0, 19, 20, 59] {
+        let expected = (0..54).map(|i| (54 * at + i) as f32 / 10.0);
+        let read = archive.read(0, at).unwrap().data;
+        assert!(read.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-3), "frame {at}");
+    }
 }
