@@ -51,8 +51,11 @@ pub fn main() -> ExitCode {
 /// What to do about what the system says, which names what it is about and no more.
 fn way_out(told: &str) -> String {
     let here = std::env::current_dir().unwrap_or_default();
+    let relative = format!("relative paths are relative to {}", here.display());
+    let folder = !told.contains("://");
     let hints = [
-        ("(os error 2)", format!("relative paths are relative to {}", here.display())),
+        ("(os error 2)", relative.clone()),
+        ("is not there; look", if folder { relative } else { "or at its bucket".to_owned() }),
         ("(os error 13)", "whoever runs it needs the right to; or name another place".to_owned()),
         ("(os error 17)", "a file is in the way: name another place".to_owned()),
         ("(os error 20)", "a file is in the way: name another place".to_owned()),
