@@ -101,7 +101,7 @@ impl Store {
             }
         }
         if arrays.is_empty() && v3.is_none() && place.get(".zgroup")?.is_none() {
-            if place.list()?.names().next().is_none() {
+            if !path.is_dir() && place.list()?.names().next().is_none() {
                 return Err(Error::new(name, "is not there; look at how it is spelt"));
             }
             return Err(Error::new(name, "holds no Zarr group (no zarr.json, no .zgroup)"));
