@@ -50,10 +50,19 @@ fn main() -> Result<()> {
         against_a_loop(&stores[1].1, &network_of_ten)?;
     }
     if wanted("history") {
-        say("a new frame by history: milliseconds of encoding, and of the rest")?;
+        say(
+            "a new frame by history: milliseconds of encoding, of the rest, and of the whole dataflow",
+        )?;
         for history in [2, 4, 10, 20] {
             let (encoding, rest) = new_frame(history)?;
-            say(&format!("  history {history:2}: {encoding:.2} + {rest:.2}"))?;
+            // A window's frames are encoded once each, or the whole grows by their number.
+            let path = at.join("history.safetensors");
+            network(history)?.save(&path)?;
+            let whole = stream(&stores[0].1, &path, 1)?;
+            say(&format!(
+                "  history {history:2}: {encoding:.2} + {rest:.2}, {:.2}",
+                whole.processor
+            ))?;
         }
     }
     if wanted("workers") {
@@ -88,17 +97,21 @@ fn against_a_loop(store: &Path, network: &Path) -> Result<()> {
     say(&format!("  median ratio {:.3}", ratios[ratios.len() / 2]))
 }
 
-/// Streams 100,000 small frames of four sensors through a network and the scores, and says how
-/// much memory is resident as they pass.
+/// Streams 100,000 small frames of four sensors through a network and the scores into stores, and
+/// says how much memory is resident as they pass, and the most that ever was.
 fn memory(at: &Path) -> Result<()> {
-    say("resident MiB over 100,000 frames of 16 x 16, four sensors, two workers, scored")?;
+    say(
+        "resident and peak MiB over 100,000 frames of 16 x 16, four sensors, two workers, scored and stored",
+    )?;
     let path = at.join("small.safetensors");
     let sizes = ModelConfig { hidden: 16, decoder: 8, codes: 16, rounds: 1, ..small(4, 4)? };
     Checkpoint::untrained(&sizes)?.save(&path)?;
     let text = format!(
         "sources: [{{type: synthetic, field: {{kind: navier_stokes, size: 16}}, sensors: 4, \
-         frames: 25000, seed: 5}}]\nmodel: {{checkpoint: '{}'}}\nscoring: {{}}\nworkers: 2",
-        path.display()
+         frames: 25000, seed: 5}}]\nmodel: {{checkpoint: '{}'}}\nscoring: {{}}\n\
+         sinks: [{{type: zarr, path: '{}/{{sensor}}.zarr', fsync: false}}]\nworkers: 2",
+        path.display(),
+        at.display()
     );
     let job: Job = parse(&text, false)?;
     let parts = job.open()?;
@@ -109,7 +122,7 @@ fn memory(at: &Path) -> Result<()> {
             let mut seen = Vec::new();
             while !over.stopped() {
                 if counts.frames() >= 10_000 * (seen.len() as u64 + 1) {
-                    seen.push(resident_mib().unwrap_or(f64::NAN));
+                    seen.push(["VmRSS", "VmHWM"].map(|what| mib(what).unwrap_or(f64::NAN)));
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -121,8 +134,10 @@ fn memory(at: &Path) -> Result<()> {
     over.stop();
     let (seen, frames) = watch.join().map_err(|_| anyhow!("the watch panicked"))?;
     outcome?;
-    let seen: Vec<String> = seen.iter().map(|mib| format!("{mib:.1}")).collect();
-    say(&format!("  at every 10,000: {}", seen.join(" ")))?;
+    for (which, what) in ["resident", "peak"].into_iter().enumerate() {
+        let seen: Vec<String> = seen.iter().map(|mib| format!("{:.1}", mib[which])).collect();
+        say(&format!("  {what} at every 10,000: {}", seen.join(" ")))?;
+    }
     say(&format!("  {frames} frames in {:.0} s", begun.elapsed().as_secs_f64()))
 }
 
@@ -268,10 +283,10 @@ fn new_frame(history: usize) -> Result<(f64, f64)> {
     Ok((encoding, rest))
 }
 
-/// The memory that is resident now, where the system tells it.
-fn resident_mib() -> Option<f64> {
+/// What the system tells of this process's memory: `VmRSS` is resident now, `VmHWM` was at most.
+fn mib(what: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS"))?;
+    let line = status.lines().find(|line| line.starts_with(what))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 

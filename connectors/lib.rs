@@ -1,5 +1,6 @@
 //! Sources and sinks of PhysicNet: one room for every system outside.
 
+mod behind;
 mod durable;
 pub mod kafka;
 mod own;
@@ -10,6 +11,7 @@ pub mod zarr;
 mod sink;
 mod source;
 
+pub use behind::behind;
 pub use own::{Feed, Next, Reader};
 pub use sink::{Call, Opened, RejectsSink, Sink, SinkConfig};
 pub use source::{Source, SourceConfig};

@@ -220,6 +220,51 @@ fn untrained_the_forecast_is_the_chosen_experts() {
     }
 }
 
+/// Each part alone, switched off and trained or not: untrained it is still the expert.
+#[test]
+fn any_part_can_be_switched_off() {
+    type Off = fn(&mut ModelConfig);
+    let parts: [(&str, Off); 7] = [
+        ("gate", |config| config.gate = false),
+        // The sharp and the local part build on it.
+        ("residual", |config| {
+            (config.residual, config.sharp, config.local) = (false, false, false)
+        }),
+        ("learned_flow", |config| config.learned_flow = false),
+        ("position", |config| config.position = false),
+        ("sharp", |config| config.sharp = false),
+        ("local", |config| config.local = false),
+        ("quantization", |config| config.quantization = Quantization::None),
+    ];
+    let all = ModelConfig {
+        expert: Expert::Advection,
+        gate: true,
+        residual: true,
+        position: true,
+        sharp: true,
+        local: true,
+        quantization: Quantization::Hard,
+        ..small(1)
+    };
+    let catalogue = catalogue(&[("a", 13, 18)], 1);
+    let sensor = &catalogue.get(&"a".into()).unwrap();
+    let frames: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
+    let served =
+        |checkpoint: &Checkpoint| stream(checkpoint, &catalogue, frames.clone(), 1, 4, 1).remove(0);
+    let whole = served(&shaken(&all));
+    for (name, off) in parts {
+        let mut config = all.clone();
+        off(&mut config);
+        let untrained = served(&Checkpoint::untrained(&config).unwrap());
+        assert_eq!(**untrained.served().data, *product(&untrained, "advection"), "{name}");
+        let trained = served(&shaken(&config));
+        assert!(trained.served().data.iter().all(|value| value.is_finite()), "{name}");
+        // Without it something else is said, unless it only adds a product of its own.
+        let differs = trained.served().data != whole.served().data;
+        assert!(differs || name == "sharp", "{name}");
+    }
+}
+
 #[test]
 fn streamed_equals_whole_to_the_bit() {
     for quantization in [Quantization::None, Quantization::Tap, Quantization::Hard] {
@@ -338,27 +383,69 @@ fn experts_of_ones_own_go_out_beside_the_others() {
 
 #[test]
 fn missing_pixels_stay_where_they_are() {
-    let checkpoint = shaken(&small(1));
-    let catalogue = catalogue(&[("a", 24, 24)], 1);
-    let sensor = &catalogue.get(&"a".into()).unwrap();
-    let mut frames: Vec<_> = (0..4).map(|step| frame(sensor, step)).collect();
-    for (step, frame) in frames.iter_mut().enumerate() {
-        frame.data[5 * 24 + 7] = f32::NAN;
-        frame.data[100 + step] = f32::INFINITY;
-    }
-    let last = frames.last_mut().unwrap();
-    last.data[300] = f32::NAN;
-    for forecast in stream(&checkpoint, &catalogue, frames, 1, 4, 1) {
-        for product in &forecast.products {
-            for plane in product.data.chunks_exact(24 * 24) {
-                let missing: Vec<_> =
-                    (0..plane.len()).filter(|&pixel| !plane[pixel].is_finite()).collect();
-                assert_eq!(missing[..1], [5 * 24 + 7], "{}", product.name);
-                assert!(missing.len() <= 3);
-            }
+    for (height, width, boundary) in
+        [(24, 24, Boundary::Open), (25, 31, Boundary::Periodic), (19, 22, Boundary::Open)]
+    {
+        let checkpoint = shaken(&ModelConfig { boundary, ..small(1) });
+        let catalogue = catalogue(&[("a", height, width)], 1);
+        let sensor = &catalogue.get(&"a".into()).unwrap();
+        let mut frames: Vec<_> = (0..4).map(|step| frame(sensor, step)).collect();
+        // One pixel is never measured; others now and then, which another frame of the window mends.
+        let never = 5 * width + 7;
+        for (step, frame) in frames.iter_mut().enumerate() {
+            frame.data[never] = f32::NAN;
+            frame.data[100 + step] = f32::INFINITY;
         }
-        assert!(forecast.missing > 0.0);
+        frames.last_mut().unwrap().data[300] = f32::NAN;
+        let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+        assert_eq!(forecasts.len(), 2);
+        for forecast in forecasts {
+            for product in &forecast.products {
+                for plane in product.data.chunks_exact(height * width) {
+                    let missing: Vec<_> =
+                        (0..plane.len()).filter(|&pixel| !plane[pixel].is_finite()).collect();
+                    assert_eq!(missing, [never], "{}", product.name);
+                }
+            }
+            assert!(forecast.missing > 0.0);
+        }
     }
+}
+
+/// A hole changes what the network can see of it, and nothing farther away, to the bit.
+#[test]
+fn a_hole_is_not_seen_from_far_away() {
+    let (height, width, hole) = (48, 160, 20 * 160 + 12);
+    // The classical flow, which is estimated from coarse to fine, sees farther than the network.
+    let checkpoint = shaken(&ModelConfig { expert: Expert::Persistence, ..small(1) });
+    let catalogue = catalogue(&[("a", height, width)], 1);
+    let sensor = &catalogue.get(&"a".into()).unwrap();
+    let whole: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
+    let mut holed = whole.clone();
+    for frame in &mut holed {
+        for pixel in [hole, hole + 1, hole + width] {
+            frame.data[pixel] = f32::NAN;
+        }
+    }
+    let [whole, holed] =
+        [whole, holed].map(|frames| stream(&checkpoint, &catalogue, frames, 1, 4, 1).remove(0));
+    let (mut changed, mut same) = (0, 0);
+    for (a, b) in whole
+        .served()
+        .data
+        .iter()
+        .zip(holed.served().data.iter())
+        .enumerate()
+        .map(|(at, (a, b))| ((at % width, a.to_bits()), (at % width, b.to_bits())))
+    {
+        if a.0 < width / 2 {
+            changed += usize::from(a.1 != b.1);
+        } else {
+            assert_eq!(a.1, b.1, "column {}", a.0);
+            same += 1;
+        }
+    }
+    assert!(changed > 6 && same > 0, "{changed} {same}");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 use std::rc::Rc;
 
+use physicnet_connectors::behind;
 use physicnet_connectors::kafka::{Claim, Said};
 use physicnet_operators::admission::{Admit, Admitted, Judged, Memory};
 use physicnet_operators::cropping::Crop;
@@ -116,10 +117,13 @@ pub fn forecast<'scope>(
     let mut durable = vec![drift.flat_map(|_| None)];
     durable.extend(learnt.clone().map(|learnt| learnt.flat_map(|_| None)));
     durable.extend(tried);
+    // A start goes on behind the newest stored forecast: what was rejected before it is kept by then.
+    let kept = parts.rejects.write(rejected.clone(), pace.clone());
+    let stored = behind(forecasts.clone(), kept.clone());
     for sink in &parts.sinks {
-        durable.push(sink.write(forecasts.clone(), &parts.catalogue, pace.clone()));
+        durable.push(sink.write(stored.clone(), &parts.catalogue, pace.clone()));
     }
-    durable.push(parts.rejects.write(rejected.clone(), pace.clone()));
+    durable.push(kept);
     let (sunk, mut kept) = (ProbeHandle::new(), None);
     if let Some(scoring) = &parts.scoring {
         let observed = observed.flat_map(observation).concat(late.flat_map(belated));

@@ -37,6 +37,10 @@ use crate::swap::Swap;
 use crate::telemetry::Telemetry;
 use crate::{dataflow, peers};
 
+/// How long a worker sleeps at most. Messages and activations wake it; nothing wakes it where another
+/// worker fails. At rest its sleep is what a job costs.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// How many workers there are and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -236,10 +240,9 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
             dataflow::forecast(scope, parts, Rc::new(net), &start, claim, pace);
         });
         beat.built();
-        // Woken by messages and activations; the bound lets a failure of another worker be seen.
         while !pace.durable.done() && !pace.failure.failed() {
             beat.step(pace);
-            worker.step_or_park(Some(Duration::from_millis(20)));
+            worker.step_or_park(Some(GLANCE));
         }
     }
     beat.ended(pace.failure.failed());
@@ -299,7 +302,7 @@ fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Sta
     }
     input.close();
     while !told.done() && !pace.failure.failed() {
-        worker.step_or_park(Some(Duration::from_millis(20)));
+        worker.step_or_park(Some(GLANCE));
     }
     let start = heard.borrow_mut().take().flatten().unwrap_or_else(|| {
         // In the process of the first worker its own report stands, which says why.

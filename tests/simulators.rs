@@ -1,8 +1,9 @@
 //! The simulators and their faults, as a job and its user meet them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use physicnet::config::parse;
 use physicnet_connectors::synthetic::{Field, Recording, SyntheticSource};
@@ -10,7 +11,7 @@ use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_stream::Time;
 use serde_json::Value;
 
-use crate::house::{files, physicnet, python, run};
+use crate::house::{differences, files, physicnet, python, run, start};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -223,6 +224,36 @@ fn late_duplicate_and_corrected_frames_are_in_the_rejects_as_the_seed_says() {
     }
     expected.remove("duplicate");
     assert_eq!(kept, expected);
+}
+
+/// Whether a restart tells the frames that it reads again from those that are new, and no frame that
+/// was refused is forgotten, whenever the job is killed.
+#[test]
+fn killed_among_faulty_frames_it_ends_with_the_same_forecasts_and_rejects() {
+    for more in ["", "admission: {revise_within: 3}"] {
+        let folder = tempfile::tempdir().unwrap();
+        told(&job(folder.path(), "whole", FAULTY, more));
+        let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+        let all = files(&whole).len();
+        let slow = format!("{FAULTY}, rate: 40");
+        let slow = job(folder.path(), "killed", &slow, &format!("{more}\nin_flight: 2"));
+        for part in 1..6 {
+            let mut child = start(&["run", &slow]);
+            let begun = Instant::now();
+            while files(&killed).len() < all * part / 6 {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it writes nothing");
+                assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        // To its end, and once more with nothing left to do.
+        for _ in 0..2 {
+            told(&job(folder.path(), "killed", FAULTY, more));
+            assert_eq!(differences(&whole, &killed), Vec::<PathBuf>::new(), "{more}");
+        }
+    }
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::house::{bytes, differences, files, job, run, site, start};
+use physicnet_connectors::zarr::{Archive, ZarrSource};
+
+use crate::house::{bytes, differences, files, job, physicnet, run, site, start};
 
 #[test]
 fn workers_and_batches_cannot_be_seen_in_the_stores() {
@@ -41,14 +43,27 @@ fn two_processes_make_the_same_stores() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(differences(&at.join("alone"), &at.join("both")), Vec::<PathBuf>::new());
+    // The file may name the hosts as well: then only which one this is must be said.
+    let hosts = hosts();
+    let named = format!("workers: 1\nhosts: ['{}', '{}']", hosts[0], hosts[1]);
+    let named = job(at, "named", &named);
+    let run = |process| start(&["run", named.to_str().unwrap(), "--process", process]);
+    for child in ["0", "1"].map(run) {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(differences(&at.join("alone"), &at.join("named")), Vec::<PathBuf>::new());
+}
+
+/// Where two processes may listen. Free just now: another program may take them before they do.
+fn hosts() -> [String; 2] {
+    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    ports.each_ref().map(|port| port.local_addr().unwrap().to_string())
 }
 
 /// Two processes that run a job together, and where they are.
 fn pair(file: &str) -> ([Child; 2], [String; 2]) {
-    // Free just now: between this and their use another program may take them.
-    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let hosts = ports.each_ref().map(|port| port.local_addr().unwrap().to_string());
-    drop(ports);
+    let hosts = hosts();
     let all = hosts.join(",");
     let run = |process| start(&["run", file, "--hosts", &all, "--process", process]);
     (["0", "1"].map(run), hosts)
@@ -102,13 +117,24 @@ fn killed_at_any_moment_it_ends_as_never_killed() {
     run(&["run", whole.to_str().unwrap()]);
     let killed = job(at, "killed", "workers: 2\nin_flight: 2");
     let file = killed.to_str().unwrap();
-    for after in [20, 60, 90, 130, 180, 240, 310] {
+    let fast = std::fs::read_to_string(file).unwrap();
+    // Slow, so that it is in the midst of it when it is killed.
+    std::fs::write(file, fast.replace(".zarr'}", ".zarr', rate: 40}")).unwrap();
+    let all = files(&at.join("whole")).len();
+    for part in 1..7 {
         let mut child = start(&["run", file]);
-        std::thread::sleep(Duration::from_millis(after));
-        // SIGKILL: nothing can be tidied up. It may have ended before.
+        let begun = Instant::now();
+        while files(&at.join("killed")).len() < all * part / 8 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it writes nothing");
+            assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // SIGKILL: nothing can be tidied up.
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    assert!(files(&at.join("killed")).len() < all);
+    std::fs::write(file, fast).unwrap();
     run(&["run", file]);
     assert_eq!(differences(&at.join("whole"), &at.join("killed")), Vec::<PathBuf>::new());
     // Once more, with nothing left to do.
@@ -127,15 +153,41 @@ fn an_interrupt_finishes_what_is_in_flight() {
     let asked = job(at, "asked", "in_flight: 2");
     let slow = std::fs::read_to_string(&asked).unwrap().replace(".zarr'}", ".zarr', rate: 20}");
     std::fs::write(&asked, slow).unwrap();
-    let child = start(&["run", asked.to_str().unwrap()]);
-    std::thread::sleep(Duration::from_millis(700));
+    let mut command = physicnet();
+    let command = command.args(["run", asked.to_str().unwrap()]).env("RUST_LOG", "info");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while files(&at.join("asked")).len() < files(&at.join("whole")).len() / 3 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it writes nothing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let id = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
     let some = bytes(&at.join("asked"));
-    assert!(!some.is_empty() && some.len() < bytes(&at.join("whole")).len());
-    assert!(some.keys().all(|name| !name.to_string_lossy().contains(".tmp")));
+    assert!(some.len() < bytes(&at.join("whole")).len());
+    assert!(some.keys().all(|name| !name.to_string_lossy().contains(".writing")));
+    // Every frame that it has read has led to its forecasts: five windows of three frames.
+    let line = said.lines().find(|line| line.contains("everything durable")).unwrap();
+    let count = |key: &str| -> usize {
+        let (_, rest) = line.split_once(key).unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let stored: usize = (0..5)
+        .map(|sensor| {
+            let archive = Archive::open(&ZarrSource {
+                variables: vec!["u".to_owned()],
+                cadence: Some("60s".to_owned()),
+                ..ZarrSource::new(at.join(format!("asked/s{sensor}.zarr")))
+            });
+            archive.unwrap().times(0).len()
+        })
+        .sum();
+    let frames = count(" frames=");
+    assert!(frames < 5 * 30, "{line}");
+    assert_eq!([stored, count("forecasts=")], [frames - 5 * 2; 2], "{line}");
     let rest = std::fs::read_to_string(&asked).unwrap().replace(", rate: 20", "");
     std::fs::write(&asked, rest).unwrap();
     run(&["run", asked.to_str().unwrap()]);

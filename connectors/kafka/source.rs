@@ -39,7 +39,7 @@ const NAP: Duration = Duration::from_millis(1);
 /// How often to look again at once before that.
 const HASTE: u32 = 8;
 /// How soon to look again when nothing comes: whether to stop, or whom it holds back.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Streams the frames of `topics` from where `resume` says: first those of the windows, marked
 /// as replayed, then whatever comes. A message that is no frame comes as one without pixels.

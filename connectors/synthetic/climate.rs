@@ -159,4 +159,48 @@ mod tests {
             assert!((next.velocity[0] - weather.velocity[0]).abs() < 10.0 / REGIME as f64);
         }
     }
+
+    /// In sheared, turning and spreading air a parcel goes where small steps along the wind take
+    /// it; in pure shear where the textbook says.
+    #[test]
+    fn a_sheared_parcel_follows_the_wind() {
+        let calm = Weather {
+            velocity: [0.0; 2],
+            rotation: 0.0,
+            divergence: 0.0,
+            shear: [0.0; 2],
+            amplitude: 1.0,
+            threshold: 0.0,
+            cells: 0.0,
+        };
+        for [rotation, divergence, stretch, slant] in [
+            [0.0, 0.0, 0.3, 0.0],
+            [0.02, 0.01, 0.05, -0.04],
+            [0.2, 0.0, 0.1, 0.1],
+            [0.0, 0.05, 0.0, 0.4],
+        ] {
+            let weather = Weather { rotation, divergence, shear: [stretch, slant], ..calm };
+            let wind = |[x, y]: [f64; 2]| {
+                [
+                    (divergence + stretch) * x + (slant - rotation) * y,
+                    (slant + rotation) * x + (divergence - stretch) * y,
+                ]
+            };
+            let along = |p: [f64; 2], v: [f64; 2], by: f64| [p[0] + by * v[0], p[1] + by * v[1]];
+            let mut p = [3.0, -7.0];
+            const STEPS: usize = 4000;
+            for _ in 0..STEPS {
+                let by = 5.0 / STEPS as f64;
+                let middle = along(p, wind(p), by / 2.0);
+                p = along(p, wind(middle), by);
+            }
+            let [x, y] = Affine::drift(&weather, 5.0).apply(3.0, -7.0);
+            assert!((x - p[0]).abs() + (y - p[1]).abs() < 1e-4, "{x} {y}: {p:?}");
+        }
+        let stretched = Weather { shear: [0.3, 0.0], ..calm };
+        let [x, y] = Affine::drift(&stretched, 2.0).apply(3.0, -7.0);
+        assert!(
+            (x - 3.0 * 0.6_f64.exp()).abs() < 1e-12 && (y + 7.0 * (-0.6_f64).exp()).abs() < 1e-12
+        );
+    }
 }

@@ -168,6 +168,8 @@ mod tests {
         assert_eq!(decode("hours since 2000-01-01T00:00:00Z", 12), noon);
         assert_eq!(decode("minutes since 2000-1-1 14:00 +02:00", 0), noon);
         assert_eq!(decode("seconds since 1970-01-01 00:00:00.0", 946_728_000), noon);
+        assert_eq!(decode("milliseconds since 2000-01-01 12:00", 3), noon + 3_000_000);
+        assert_eq!(decode("microseconds since 2000-01-01T12:00:00Z", -4), noon - 4_000);
         assert_eq!(decode("nanoseconds since 2000-01-01 12:00:00.5", 7), noon + 500_000_007);
     }
 

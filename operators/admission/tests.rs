@@ -74,6 +74,27 @@ fn gaps_follow_the_policy() {
 }
 
 #[test]
+fn a_gap_is_missing_where_a_frame_beside_it_is() {
+    let (held, between) = ([f32::NAN, 3.0, 5.0], [f32::NAN, f32::NAN, 7.0]);
+    for (gap, expected) in [(Gap::Hold, held), (Gap::Interpolate, between)] {
+        let frame = |time, values: [f32; 3]| Frame {
+            shape: [1, 1, 3],
+            data: values.to_vec(),
+            ..frame(time, 0.0)
+        };
+        let config = AdmissionConfig { gap, ..AdmissionConfig::default() };
+        let memory = Memory { history: 4, pending: 0 };
+        let mut gate = Gate::new(config, Cadence::new(10).unwrap(), [1, 1, 3], memory);
+        gate.judge(frame(0, [f32::NAN, 3.0, 5.0])).unwrap();
+        let told = gate.judge(frame(20, [1.0, f32::NAN, 9.0])).unwrap();
+        let [filled, last] = &told[..] else { panic!("{told:?}") };
+        assert!(filled.filled() && !last.filled() && filled.valid_time == 10);
+        let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
+        assert!(filled.data.iter().zip(&expected).all(same), "{gap:?}: {:?}", filled.data);
+    }
+}
+
+#[test]
 fn what_repeats_is_told_apart() {
     let mut gate = gate(Gap::Hold);
     for time in 0..3 {

@@ -203,18 +203,25 @@ fn wrong_shapes_and_kinds_are_errors() {
 
 #[test]
 fn folding_moves_each_value_once() {
-    for (r, c) in [(2, 1), (2, 3), (3, 2)] {
-        let x = wave(&[2, 2 * r, 3 * r, c], 0.0);
+    // Batch, folded rows and columns, channels; one has as many of each.
+    for (r, [n, h, w, c]) in [
+        (2, [2, 2, 3, 1]),
+        (2, [1, 3, 1, 3]),
+        (3, [3, 1, 2, 2]),
+        (2, [1, 2, 2, 4]),
+        (4, [1, 1, 1, 4]),
+    ] {
+        let x = wave(&[n, h * r, w * r, c], 0.0);
         let folded = pixel_unshuffle(&x, r).unwrap();
         let values = flat(&x);
         let mut expected = Vec::new();
         for (b, y, column) in
-            (0..2).flat_map(|b| (0..2).flat_map(move |y| (0..3).map(move |x| (b, y, x))))
+            (0..n).flat_map(|b| (0..h).flat_map(move |y| (0..w).map(move |x| (b, y, x))))
         {
             for (k, dy, dx) in
                 (0..c).flat_map(|k| (0..r).flat_map(move |dy| (0..r).map(move |dx| (k, dy, dx))))
             {
-                let row = (b * 2 * r + y * r + dy) * 3 * r + column * r + dx;
+                let row = (b * h * r + y * r + dy) * w * r + column * r + dx;
                 expected.push(values[row * c + k]);
             }
         }
@@ -227,15 +234,40 @@ fn folding_moves_each_value_once() {
 }
 
 #[test]
-fn pooling_averages_and_upsampling_interpolates() {
-    let x = wave(&[2, 6, 4, 3], 0.0);
-    let pooled = flat(&avg_pool(&x, 2).unwrap());
-    let v = flat(&x);
-    close(&pooled[..1], &[(v[0] + v[3] + v[12] + v[15]) / 4.0], 1e-6);
-    check_gradients(std::slice::from_ref(&x), |t| avg_pool(&t[0], 2));
+fn pooling_averages() {
+    for (r, [n, h, w, c]) in [
+        (2, [2, 3, 2, 3]),
+        (2, [1, 1, 5, 1]),
+        (3, [3, 2, 1, 2]),
+        (1, [1, 3, 3, 3]),
+        (2, [1, 2, 2, 4]),
+    ] {
+        let x = wave(&[n, h * r, w * r, c], 0.0);
+        let v = flat(&x);
+        let mut expected = Vec::new();
+        for (b, y, column) in
+            (0..n).flat_map(|b| (0..h).flat_map(move |y| (0..w).map(move |x| (b, y, x))))
+        {
+            for k in 0..c {
+                let cell = (0..r).flat_map(|dy| (0..r).map(move |dx| (dy, dx)));
+                let values = cell.map(|(dy, dx)| {
+                    let row = b * h * r + y * r + dy;
+                    f64::from(v[(row * w * r + column * r + dx) * c + k])
+                });
+                expected.push((values.sum::<f64>() / (r * r) as f64) as f32);
+            }
+        }
+        close(&flat(&avg_pool(&x, r).unwrap()), &expected, 1e-6);
+        check_gradients(&[x], |t| avg_pool(&t[0], r));
+    }
+}
 
+#[test]
+fn upsampling_interpolates() {
     for boundary in [Boundary::Open, Boundary::Periodic] {
-        for (dims, r) in [([1, 3, 5, 2], 4), ([2, 1, 1, 1], 2), ([1, 4, 4, 3], 8)] {
+        for (dims, r) in
+            [([1, 3, 5, 2], 4), ([2, 1, 1, 1], 2), ([1, 4, 4, 3], 8), ([1, 3, 3, 3], 2)]
+        {
             let x = wave(&dims, 0.0);
             let v = flat(&x);
             let [b, h, w, c] = dims;
@@ -265,42 +297,55 @@ fn pooling_averages_and_upsampling_interpolates() {
 
 #[test]
 fn warping_carries_backwards() {
-    let image = wave(&[2, 6, 7, 3], 0.0);
-    let v = flat(&image);
-    let none = warp(&image, &wave(&[2, 6, 7, 4], 0.0).zeros_like().unwrap(), Boundary::Open);
-    assert_eq!(flat(&none.unwrap().narrow(3, 3, 3).unwrap()), v);
-    for boundary in [Boundary::Open, Boundary::Periodic] {
-        // Displacements off the pixel grid, where the slope is defined, some past the border.
-        let flow = ((wave(&[2, 6, 7, 4], 4.0) * 2.3).unwrap() + 0.05).unwrap();
-        let f = flat(&flow);
-        let mut expected = Vec::new();
-        for (n, y, x) in
-            (0..2).flat_map(|n| (0..6).flat_map(move |y| (0..7).map(move |x| (n, y, x))))
-        {
-            for lead in 0..2 {
-                let at = ((n * 6 + y) * 7 + x) * 4 + 2 * lead;
-                let (mut tx, mut ty) = (x as f32 + f[at], y as f32 + f[at + 1]);
-                if boundary == Boundary::Open {
-                    (tx, ty) = (tx.clamp(0.0, 6.0), ty.clamp(0.0, 5.0));
-                }
-                for k in 0..3 {
-                    let pixel = |dy: isize, dx: isize| {
-                        let row = boundary.index(ty.floor() as isize + dy, 6);
-                        let col = boundary.index(tx.floor() as isize + dx, 7);
-                        v[((n * 6 + row) * 7 + col) * 3 + k]
-                    };
-                    let (sy, sx) = (ty - ty.floor(), tx - tx.floor());
-                    let upper = pixel(0, 0) * (1.0 - sx) + pixel(0, 1) * sx;
-                    let lower = pixel(1, 0) * (1.0 - sx) + pixel(1, 1) * sx;
-                    expected.push(upper * (1.0 - sy) + lower * sy);
+    for [n, h, w, c] in [[2, 6, 7, 3], [1, 3, 3, 3], [3, 5, 4, 1], [1, 1, 1, 1]] {
+        let image = wave(&[n, h, w, c], 0.0);
+        let v = flat(&image);
+        let still = wave(&[n, h, w, 4], 0.0).zeros_like().unwrap();
+        let still = warp(&image, &still, Boundary::Open).unwrap();
+        assert_eq!(flat(&still.narrow(3, c, c).unwrap()), v);
+        for boundary in [Boundary::Open, Boundary::Periodic] {
+            // Displacements off the pixel grid, where the slope is defined, some past the border.
+            let flow = ((wave(&[n, h, w, 4], 4.0) * 2.3).unwrap() + 0.05).unwrap();
+            let f = flat(&flow);
+            let mut expected = Vec::new();
+            for (b, y, x) in
+                (0..n).flat_map(|b| (0..h).flat_map(move |y| (0..w).map(move |x| (b, y, x))))
+            {
+                for lead in 0..2 {
+                    let at = ((b * h + y) * w + x) * 4 + 2 * lead;
+                    let (mut tx, mut ty) = (x as f32 + f[at], y as f32 + f[at + 1]);
+                    if boundary == Boundary::Open {
+                        (tx, ty) = (tx.clamp(0.0, (w - 1) as f32), ty.clamp(0.0, (h - 1) as f32));
+                    }
+                    for k in 0..c {
+                        let pixel = |dy: isize, dx: isize| {
+                            let row = boundary.index(ty.floor() as isize + dy, h);
+                            let col = boundary.index(tx.floor() as isize + dx, w);
+                            v[((b * h + row) * w + col) * c + k]
+                        };
+                        let (sy, sx) = (ty - ty.floor(), tx - tx.floor());
+                        let upper = pixel(0, 0) * (1.0 - sx) + pixel(0, 1) * sx;
+                        let lower = pixel(1, 0) * (1.0 - sx) + pixel(1, 1) * sx;
+                        expected.push(upper * (1.0 - sy) + lower * sy);
+                    }
                 }
             }
+            close(&flat(&warp(&image, &flow, boundary).unwrap()), &expected, 1e-4);
+            check_gradients(std::slice::from_ref(&image), |t| warp(&t[0], &flow, boundary));
+            let gentle = ((wave(&[n, h, w, 4], 4.0) * 0.3).unwrap() + 0.5).unwrap();
+            check_gradients(&[gentle], |t| warp(&image, &t[0], boundary));
         }
-        close(&flat(&warp(&image, &flow, boundary).unwrap()), &expected, 1e-4);
-        check_gradients(std::slice::from_ref(&image), |t| warp(&t[0], &flow, boundary));
-        let gentle = ((wave(&[2, 6, 7, 4], 4.0) * 0.3).unwrap() + 0.5).unwrap();
-        check_gradients(&[gentle], |t| warp(&image, &t[0], boundary));
+        let wild = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38].repeat(n * h * w);
+        let wild = Tensor::from_vec(wild, (n, h, w, 4), &Device::Cpu).unwrap();
+        for boundary in [Boundary::Open, Boundary::Periodic] {
+            let out = flat(&warp(&image, &wild, boundary).unwrap());
+            assert!(out.iter().all(|v| v.is_finite()));
+        }
     }
+}
+
+#[test]
+fn warping_lines_of_many_samples_is_the_same() {
     // More samples in a line than are worked on together.
     let (wide, far) = (wave(&[1, 3, 11, 1], 0.0), wave(&[1, 3, 11, 6], 3.0));
     for boundary in [Boundary::Open, Boundary::Periodic] {
@@ -317,12 +362,6 @@ fn warping_carries_backwards() {
     let out = warp(&wide, away.as_tensor(), Boundary::Open).unwrap();
     let gradients = out.sum_all().unwrap().backward().unwrap();
     assert!(flat(gradients.get(&away).unwrap()).iter().all(|&g| g == 0.0));
-    let wild = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38].repeat(2 * 6 * 7);
-    let wild = Tensor::from_vec(wild, (2, 6, 7, 4), &Device::Cpu).unwrap();
-    for boundary in [Boundary::Open, Boundary::Periodic] {
-        let out = flat(&warp(&image, &wild, boundary).unwrap());
-        assert!(out.iter().all(|v| v.is_finite()));
-    }
 }
 
 #[test]

@@ -27,10 +27,10 @@ pub struct VariableConfig {
 }
 
 impl VariableConfig {
-    /// What suits a variable of the data: rain rates are skewed, and warnings are given at 0.1
-    /// and 1 mm/h; the rest is standardised.
+    /// What suits a variable of the data: rain rates are skewed, and warnings are given at
+    /// 0.1, 1 and 5 mm/h; the rest is standardised.
     pub fn for_variable(variable: &Variable) -> Self {
-        let keep = if is_rain_rate(&variable.units) { vec![0.1, 1.0] } else { Vec::new() };
+        let keep = if is_rain_rate(&variable.units) { vec![0.1, 1.0, 5.0] } else { Vec::new() };
         let transform = Transform::for_units(&variable.units);
         Self { name: variable.name.clone(), units: variable.units.clone(), transform, keep }
     }

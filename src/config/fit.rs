@@ -147,18 +147,20 @@ pub(super) fn goes_on(source: &Source, written: &[BTreeMap<SensorId, Progress>])
 
 /// Where reading goes on, so that no sink misses a forecast: the least advanced one decides.
 pub(super) fn resume(written: &[BTreeMap<SensorId, Progress>], catalogue: &Catalogue) -> Resume {
-    let mut windows = BTreeMap::new();
+    let mut resume = Resume::default();
     if !written.is_empty() {
         for sensor in catalogue.known() {
-            let from = |written: &BTreeMap<SensorId, Progress>| {
-                written.get(&sensor.id).map_or(0, |progress| progress.replay_from)
+            let least = |of: &dyn Fn(&Progress) -> u64| {
+                written.iter().map(|known| known.get(&sensor.id).map_or(0, of)).min().unwrap_or(0)
             };
-            let offset = written.iter().map(from).min().unwrap_or(0);
-            let position = Position { log: sensor.id.as_str().into(), offset };
-            windows.insert(sensor.id.clone(), vec![position]);
+            let log: Arc<str> = sensor.id.as_str().into();
+            let first = Position { log: log.clone(), offset: least(&|known| known.replay_from) };
+            resume.windows.insert(sensor.id.clone(), vec![first]);
+            // The newest frame may have led to more forecasts than were written: it is judged anew.
+            resume.next.insert(log, least(&|known| known.next.saturating_sub(1)));
         }
     }
-    Resume { windows, ..Resume::default() }
+    resume
 }
 
 #[cfg(test)]

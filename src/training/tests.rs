@@ -178,6 +178,28 @@ fn the_metrics_of_a_killed_run_are_those_of_a_whole_one() {
     std::fs::write(&path, &csv[..csv.len() - 9]).unwrap();
     run(&killed);
     assert_eq!(rows(&killed), rows(&whole));
+    for name in ["last.safetensors", "best.safetensors"] {
+        assert!(bytes(&killed, name) == bytes(&whole, name), "{name}");
+    }
+}
+
+#[test]
+fn the_best_weights_are_those_of_the_least_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = frames(40, false);
+    let settings =
+        TrainConfig { validate_every: 1, steps: 8, ..config(folder.path(), &frames, "out") };
+    let mut scores = Vec::new();
+    let told = train(&settings, &Stop::default(), &mut |told| {
+        let score = told.validation.as_ref().map(|scores| scores["mae_sharp"]);
+        scores.push((score.unwrap(), told.step));
+    });
+    let &(least, step) = scores.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    assert_eq!(told.unwrap().best, Some((least, step)));
+    let [best, last] = ["best.safetensors", "last.safetensors"]
+        .map(|name| Checkpoint::load(&settings.out.join(name)).unwrap().provenance);
+    assert_eq!((best.steps, best.validation["mae_sharp"]), (step, least));
+    assert_eq!((last.steps, last.validation["mae_sharp"]), (8, scores[7].0));
 }
 
 #[test]
@@ -426,6 +448,70 @@ fn the_loss_counts_what_was_measured() {
         assert!((slope[at] - difference).abs() < 1e-3, "{at}: {} {difference}", slope[at]);
     }
     assert_eq!(slope[3], 0.0);
+}
+
+/// All parts together, with respect to everything that the network says.
+#[test]
+fn the_whole_loss_has_its_gradients() {
+    let mut model = ModelConfig { horizon: 1, ..model() };
+    model.variables[0].transform = Transform::LogRate { floor: 0.1 };
+    for error in [ErrorKind::Mae, ErrorKind::Mse] {
+        let settings = LossConfig {
+            error,
+            physical: 0.05,
+            soft_csi: 0.5,
+            thresholds: vec![0.3, 1.0],
+            warp: 0.3,
+            smooth: 0.2,
+            commitment: 0.25,
+            weigh_leads: true,
+        };
+        let loss = Loss::new(&settings, &model, &[1.3], 0.7).unwrap();
+        let sample = sample(vec![0.5, 0.0, 1.1, 0.4], vec![1.0, 1.0, 1.0, 0.0]);
+        let fields = [[0.9, 0.31, 0.7, 2.0], [0.2, 0.4, 1.3, 0.1], [0.6, 0.7, 0.2, 0.9]];
+        let fields = fields.map(|values| (values.to_vec(), vec![1, 1, 4, 1]));
+        let mut inputs = fields.to_vec();
+        inputs.push((vec![0.3, 0.8, 1.9, 0.5], vec![1, 1, 4, 1]));
+        inputs.push((vec![0.3, -0.8, 1.9, 0.5, -0.4, 0.1, 0.7, -1.2], vec![1, 2, 2, 2]));
+        inputs.push((vec![0.37], vec![]));
+        let total = |tensors: &[Tensor]| {
+            let [mean, global, sharp, warped, correction, commitment] = tensors else { panic!() };
+            let out = Outputs {
+                mean: mean.clone(),
+                global: Some(global.clone()),
+                sharp: Some(sharp.clone()),
+                warped: warped.clone(),
+                chosen: mean.clone(),
+                correction: Some(correction.clone()),
+                commitment: Some(commitment.clone()),
+                latent: None,
+            };
+            let losses = loss.of(&out, &sample).unwrap();
+            assert_eq!(losses.parts.len(), 8);
+            losses.total
+        };
+        let vars = inputs.iter().map(|(values, shape)| {
+            candle_core::Var::from_vec(values.clone(), shape.as_slice(), &Device::Cpu).unwrap()
+        });
+        let vars: Vec<_> = vars.collect();
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let slopes = total(&tensors).backward().unwrap();
+        for (which, (values, shape)) in inputs.iter().enumerate() {
+            let slope = slopes.get(&vars[which]).unwrap();
+            let slope: Vec<f32> = slope.flatten_all().unwrap().to_vec1().unwrap();
+            for at in 0..values.len() {
+                let moved = |step: f32| {
+                    let (mut values, mut all) = (values.clone(), tensors.clone());
+                    values[at] += step;
+                    all[which] = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap();
+                    total(&all).to_scalar::<f32>().unwrap()
+                };
+                let difference = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+                let near = (slope[at] - difference).abs() <= 1e-2 * (1.0 + difference.abs());
+                assert!(near, "input {which}, value {at}: {} {difference}", slope[at]);
+            }
+        }
+    }
 }
 
 #[test]

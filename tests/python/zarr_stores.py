@@ -101,6 +101,7 @@ def cases():
             ("minutes", "minutes since 2019-03-01T00:00:00Z", "i4"),
             ("seconds", "seconds since 1970-01-01", "i8"),
             ("milliseconds", "milliseconds since 2019-01-01 06:00:00", "i8"),
+            ("microseconds", "microseconds since 2019-03-01 00:00:00", "i8"),
             ("nanoseconds", "nanoseconds since 1970-01-01", "i8"),
         ):
             for calendar in ("standard", "proleptic_gregorian"):
@@ -119,6 +120,8 @@ def cases():
         world = dataset(dims=("time", "lat", "lon"), lat=np.linspace(60, 50, ROWS).astype("f4"),
                         lon=np.linspace(-10, 5, COLUMNS))
         yield f"v{version}-falling", world, form, {}, {}
+        long = {"lat": "latitude", "lon": "longitude"}
+        yield f"v{version}-long-names", world.rename(long), form, {}, {}
         bare = dataset().drop_vars(["y", "x"])
         yield f"v{version}-bare", bare, form, {}, {}
         names = dataset(dims=("time", "j", "i"))
@@ -154,7 +157,7 @@ def cases():
 def expected(data, options):
     """(sensor, time, channel, y, x) as xarray reads it."""
     names = options.get("variables") or sorted(v for v in data.data_vars if data[v].ndim > 2)
-    y, x = next(p for p in (("y", "x"), ("lat", "lon"), ("j", "i")) if p[0] in data.dims)
+    y, x = next(p for p in (("y", "x"), ("lat", "lon"), ("latitude", "longitude"), ("j", "i")) if p[0] in data.dims)
     array = xr.concat([data[name] for name in names], "which")
     for dim in ("sample", "channel"):
         if dim not in array.dims:
@@ -267,12 +270,14 @@ def loop(path, count):
     while max(seen, default=0) < count:
         data = xr.open_zarr(path)
         length = data.sizes["time"]
-        last = length - 1
-        stamp = np.datetime64("2020-01-01", "ns") + last * np.timedelta64(300, "s")
-        assert data.time.values[last] == stamp, (length, data.time.values[last])
+        at = np.arange(length)
+        stamps = np.datetime64("2020-01-01", "ns") + at * np.timedelta64(300, "s")
+        assert (data.time.values == stamps).all(), (length, data.time.values)
         for variable, channel in (("rain", 0), ("t2m", 1)):
-            whole = value(last, (3, 2, 2, 3), 1)[:, channel]
-            assert (data[variable][last].values == whole).all(), (variable, length)
+            whole = np.stack([value(i, (3, 2, 2, 3), 1)[:, channel] for i in at])
+            assert (data[variable].values == whole).all(), (variable, length)
+        assert (data.missing.values == np.float32(0.25)).all(), length
+        assert (data.revision.values == 0).all() and data.serving.shape == (length,), length
         reads += 1
         seen.add(length)
     print(f"{reads} reads of {len(seen)} lengths, none torn", flush=True)

@@ -154,13 +154,16 @@ fn a_reader_of_a_growing_store_never_sees_a_torn_forecast() {
     said.read_line(&mut line).unwrap();
     for at in 1..100 {
         writer.write(vec![forecast("a", &grid, at)]).unwrap();
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(30));
     }
     line.clear();
     said.read_line(&mut line).unwrap();
     let output = reader.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(line.contains("none torn"), "{line}");
+    // It has read while it grew: now at one length, now at another.
+    let lengths = line.split("reads of ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(lengths.parse::<usize>().unwrap() > 2, "{line}");
 }
 
 #[test]
