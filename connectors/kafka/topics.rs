@@ -29,11 +29,20 @@ impl Topics {
     /// # Errors
     /// When the settings make no sense, no broker answers, or a topic is not there.
     pub fn open(config: &KafkaSource, job: &str) -> Result<Self> {
+        Self::with(config, job, |name| config.partitions(name))
+    }
+
+    /// The same, where `count` says how many partitions a topic has.
+    pub(super) fn with(
+        config: &KafkaSource,
+        job: &str,
+        count: impl Fn(&str) -> Result<i32>,
+    ) -> Result<Self> {
         config.validate()?;
         let template = config.template()?;
         let mut partitions = BTreeMap::new();
         for name in &config.topics {
-            for partition in 0..config.partitions(name)? {
+            for partition in 0..count(name)? {
                 let log = Arc::from(format!("{name}/{partition}"));
                 partitions.insert((name.clone(), partition), log);
             }
