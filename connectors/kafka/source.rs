@@ -34,12 +34,12 @@ const BYTES: usize = 4 << 20;
 /// What one activation reads, to the end of an epoch: then the stages have their turn, while the
 /// pixels are in the caches, and what they free is used for the next.
 const TURN: usize = 1 << 20;
-/// How soon to look again when no epoch may be opened.
+/// How soon to look again when no epoch may be opened, at first.
 const NAP: Duration = Duration::from_millis(1);
 /// How often to look again at once before that.
 const HASTE: u32 = 8;
 /// How soon to look again when nothing comes: whether to stop, or whom it holds back.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Streams the frames of `topics` from where `resume` says: first those of the windows, marked
 /// as replayed, then whatever comes. A message that is no frame comes as one without pixels.
@@ -71,7 +71,7 @@ pub fn source<'scope>(
         let mut caps = Some(caps);
         let mut coming = None;
         let mut wake = Some(wake);
-        let mut waits = 0;
+        let mut held = None;
         // Every timer leads to another one: two would never become one again.
         let mut due = None;
         let mut look = move |after: Duration| {
@@ -116,11 +116,12 @@ pub fn source<'scope>(
                 let epoch = *now[0].time();
                 if !pace.allows(epoch) {
                     // What is in flight may be a step or two from its end, or far from it.
-                    waits += 1;
-                    look(if waits < HASTE { Duration::ZERO } else { NAP });
+                    let (looks, since) = held.get_or_insert_with(|| (0, Instant::now()));
+                    *looks += 1;
+                    look(if *looks < HASTE { Duration::ZERO } else { nap(since.elapsed()) });
                     return;
                 }
-                waits = 0;
+                held = None;
                 let mut output = frames.activate();
                 let mut session = output.session(&now[0]);
                 let told = coming.epoch(|frame| session.give(frame));
@@ -220,6 +221,12 @@ impl Filling {
     }
 }
 
+/// How soon to look again after having waited so long: brokers may be away for hours, and what is
+/// lost by a nap is then little beside the wait.
+fn nap(waited: Duration) -> Duration {
+    (waited / 16).clamp(NAP, LOOK)
+}
+
 fn advance(caps: &mut [Capability<u64>], epoch: u64) {
     caps.iter_mut().filter(|cap| *cap.time() < epoch).for_each(|cap| cap.downgrade(&epoch));
 }
@@ -229,6 +236,15 @@ mod tests {
     use physicnet_stream::Record;
 
     use super::*;
+
+    #[test]
+    fn naps_grow_with_the_wait() {
+        let millis = Duration::from_millis;
+        assert_eq!(
+            [0, 16, 320, 60_000].map(|waited| nap(millis(waited))),
+            [NAP, NAP, millis(20), LOOK]
+        );
+    }
 
     #[test]
     fn an_epoch_counts_the_bytes_of_messages_that_are_no_frames() {
