@@ -37,7 +37,8 @@ pub struct KafkaSource {
     /// The sensors of the job; empty: whatever sensors the topics have.
     #[serde(default)]
     pub sensors: Vec<SensorId>,
-    /// The most sensors, where `sensors` does not name them: every new name takes memory.
+    /// The most sensors of a partition, where `sensors` does not name them: every new name takes
+    /// memory.
     #[serde(default = "ten_thousand")]
     pub most_sensors: usize,
     /// Where the valid time is.

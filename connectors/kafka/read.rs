@@ -157,7 +157,7 @@ impl Reader {
             queues.push(Queue { place, held: VecDeque::new(), rest });
         }
         let open = share.iter().cloned().collect();
-        let decoder = Decoder::new(topics);
+        let decoder = Decoder::new(topics, resume);
         Ok(Self { topics: Arc::clone(topics), consumer, queues, decoder, open, told: None })
     }
 
@@ -280,9 +280,9 @@ pub(super) fn replay(
             wanted.entry(place.clone()).or_default().insert(position.offset as i64);
         }
     }
-    let mut found = BTreeMap::<Position, Frame>::new();
+    let (mut decoder, mut found) = (Decoder::new(topics, resume), BTreeMap::new());
     for ((topic, partition), offsets) in &wanted {
-        fetch(topics, topic, *partition, offsets, stop, &mut found)?;
+        fetch(&mut decoder, topic, *partition, offsets, stop, &mut found)?;
     }
     let mut frames = Vec::new();
     for (sensor, window) in windows {
@@ -298,17 +298,17 @@ pub(super) fn replay(
 
 /// Reads the messages at `offsets` of a partition.
 fn fetch(
-    topics: &Arc<Topics>,
+    decoder: &mut Decoder,
     topic: &str,
     partition: i32,
     offsets: &BTreeSet<i64>,
     stop: &Stop,
     found: &mut BTreeMap<Position, Frame>,
 ) -> Result<()> {
+    let topics = Arc::clone(&decoder.topics);
     let cluster = &topics.config.cluster;
     let failed = |e| cluster.error(&format!("reading {topic}/{partition} again"), e);
     let consumer = topics.consumer(1, true)?;
-    let mut decoder = Decoder::new(topics);
     let (low, _) = consumer.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
     let offsets: Vec<i64> = offsets.range(low..).copied().collect();
     for run in offsets.chunk_by(|a, b| b - a <= NEAR) {
