@@ -164,6 +164,11 @@ impl From {
     }
 }
 
+/// The brokers' timestamp of a time, in milliseconds: they know none before 1970.
+pub(super) fn stamp(time: Time) -> i64 {
+    time.div_euclid(1_000_000).max(0)
+}
+
 impl KafkaSource {
     /// Checks what can be checked without a broker.
     ///
@@ -295,6 +300,13 @@ mod tests {
         assert_eq!(sensor.grid.y.values, [4.0, 2.0, 0.0]);
         assert_eq!((&*sensor.grid.y.name, &*sensor.grid.x.name), ("y", "lon"));
         assert_eq!(sensor.grid.shape(), [1, 3, 3]);
+    }
+
+    #[test]
+    fn a_time_before_1970_is_the_first() {
+        assert_eq!([-1, 0, 1_999_999, i64::MIN].map(stamp), [0, 0, 1, 0]);
+        let early = From::parse("1960-01-01T00:00").unwrap();
+        assert!(matches!(early, From::Time(..0)), "{early:?}");
     }
 
     #[test]

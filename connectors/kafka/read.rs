@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::config::From;
+use super::config::{From, stamp};
 use super::topics::{Decoder, Topics};
 
 /// How long brokers may take to say where a partition begins and ends.
@@ -74,8 +74,8 @@ impl Topics {
                 From::Latest => high,
                 From::Time(time) => {
                     let mut asked = TopicPartitionList::new();
-                    let millis = Offset::Offset(time.div_euclid(1_000_000));
-                    asked.add_partition_offset(topic, *partition, millis).map_err(failed)?;
+                    let stamp = Offset::Offset(stamp(time));
+                    asked.add_partition_offset(topic, *partition, stamp).map_err(failed)?;
                     let told = consumer.offsets_for_times(asked, ASK).map_err(failed)?;
                     let told = told.elements();
                     let first = told.first();
