@@ -98,7 +98,7 @@ pub fn source<'scope>(
                 let wake = Arc::new(wake);
                 let wake = move || _ = wake.activate();
                 let opened = replay(&topics, &share, &resume, &pace.stop).and_then(|again| {
-                    let reader = Reader::open(&topics, &share, &resume, wake)?;
+                    let reader = Reader::open(&topics, &share, &resume, &pace.stop, wake)?;
                     Ok(Coming { replayed: again.into(), reader, first: 0 })
                 });
                 match opened {
