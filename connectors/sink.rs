@@ -123,7 +123,7 @@ impl Sink {
 /// Where frames go that were not used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RejectsSink {
-    /// No more than the word that admission has logged of each.
+    /// No more than what admission has logged.
     #[default]
     Log,
     /// A directory keeps them, with the units that the catalogue knows.
