@@ -136,6 +136,11 @@ fn at_least_once_loses_nothing() {
 }
 
 #[test]
+fn an_older_instance_ends_though_it_has_nothing_to_say() {
+    promise("kafka_sinks.py", "idle");
+}
+
+#[test]
 fn what_is_too_large_for_a_topic_is_told_and_nothing_else_is_lost() {
     promise("kafka_sinks.py", "large");
 }

@@ -177,6 +177,9 @@ fn commit<'scope>(
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
             // Only one worker has a claim, and only to it does anything come.
             let written = claim.map(|mut claim| {
+                if let Err(error) = claim.watch(&failure) {
+                    failure.report(error);
+                }
                 writer("KafkaSink", move |entries| claim.commit(entries), wake, &failure)
             });
             let mut open = BTreeMap::<u64, (Capability<u64>, Vec<Entry>)>::new();
