@@ -16,7 +16,7 @@ fn brokers() -> Option<String> {
         eprintln!(
             "no KAFKA_BOOTSTRAP: eval \"$(scripts/kafka start)\" or scripts/test; not tested"
         );
-        assert!(std::env::var_os("CI").is_none(), "CI tests against a real Kafka");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI tests against a real Kafka");
     }
     found
 }
