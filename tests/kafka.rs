@@ -48,13 +48,17 @@ fn secure(name: &str) {
     }
 }
 
-/// A short form of `kafka_crash.py`: the whole of it is run by hand.
+/// A short form of `kafka_crash.py`: `scripts/kafka-crash` runs the whole of it.
 fn crash(more: &[&str]) {
     if can(&["KAFKA_BOOTSTRAP"], true) {
         let brokers = std::env::var("KAFKA_BOOTSTRAP").unwrap();
-        let always = [env!("CARGO_BIN_EXE_physicnet"), "--brokers", &brokers];
-        python("kafka_crash.py", &[&always[..], more].concat());
+        faults(&[&["--brokers", &brokers], more].concat());
     }
+}
+
+fn faults(arguments: &[&str]) {
+    let always = [env!("CARGO_BIN_EXE_physicnet")];
+    python("kafka_crash.py", &[&always[..], arguments].concat());
 }
 
 #[test]
@@ -72,6 +76,16 @@ fn a_killed_job_revises_and_scores_as_one_never_killed() {
 fn of_two_instances_the_older_one_ends_and_says_why() {
     let few = ["--frames", "400", "--sensors", "4", "--partitions", "2", "--longest", "6"];
     crash(&[&["--fault", "fight", "--kills", "2"], &few[..]].concat());
+}
+
+/// With brokers of its own, which are started by `scripts/kafka`: where one was, it can.
+#[test]
+fn a_job_outlasts_leaders_that_die_and_brokers_that_fall_silent() {
+    let few = ["--frames", "400", "--sensors", "4", "--partitions", "2"];
+    if can(&["KAFKA_BOOTSTRAP"], true) {
+        faults(&[&["--fault", "broker", "--cluster", "3", "--kills", "2"], &few[..]].concat());
+        faults(&[&["--fault", "pause", "--pause", "5", "--kills", "1"], &few[..]].concat());
+    }
 }
 
 #[test]
