@@ -135,6 +135,26 @@ fn messages_can_name_their_sensor() {
 }
 
 #[test]
+fn cameras_come_in_and_go_out_as_ad00() {
+    promise("kafka_formats.py", "ad00");
+}
+
+#[test]
+fn people_write_and_read_json() {
+    promise("kafka_formats.py", "as_json");
+}
+
+#[test]
+fn the_valid_time_may_be_a_variable() {
+    promise("kafka_formats.py", "coordinate");
+}
+
+#[test]
+fn a_dead_letter_has_its_own_bytes_and_says_why() {
+    promise("kafka_formats.py", "reasons");
+}
+
+#[test]
 fn stores_and_topics_together_are_those_of_a_job_never_killed() {
     promise("kafka_sinks.py", "both");
 }
