@@ -36,11 +36,16 @@ impl SinkConfig {
                 sink.progress(catalogue).map(|_| Opened::Sink(sink))
             }
             Self::Kafka(config) => {
-                let topics = sources.iter().filter_map(|source| match source {
-                    Source::Kafka(topics) => Some(Arc::clone(topics)),
-                    Source::Zarr(_) | Source::Synthetic(_) | Source::Own(_) => None,
-                });
-                Ledger::new(config, job, topics.collect())
+                let (mut topics, mut series) = (Vec::new(), Vec::new());
+                for source in sources {
+                    match source {
+                        Source::Kafka(opened) => topics.push(Arc::clone(opened)),
+                        Source::Zarr(_) | Source::Synthetic(_) | Source::Own(_) => {
+                            series.extend(source.sensors()?);
+                        }
+                    }
+                }
+                Ledger::new(config, job, topics, &series)
                     .map(|ledger| Opened::Ledger(Box::new(ledger)))
             }
         }
@@ -118,7 +123,7 @@ impl Sink {
 /// Where frames go that were not used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RejectsSink {
-    /// No more than the word that admission has logged of each.
+    /// No more than what admission has logged.
     #[default]
     Log,
     /// A directory keeps them, with the units that the catalogue knows.

@@ -167,13 +167,32 @@ impl std::fmt::Display for Reject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Frame { sensor, valid_time, offset, .. } = &self.frame;
         let (label, reason) = (self.reason.label(), &self.reason);
-        write!(f, "{sensor} frame {offset} ({}): {label}: {reason}", format_time(*valid_time))
+        let time = format_time(*valid_time);
+        // Anyone may have named it: in a log it is one word of one line.
+        if sensor.as_str().contains(char::is_control) {
+            write!(f, "{:?}", sensor.as_str())?;
+        } else {
+            write!(f, "{sensor}")?;
+        }
+        write!(f, " frame {offset} ({time}): {label}: {reason}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reject_is_told_in_one_line() {
+        let told = |name: &str| {
+            let frame = Frame::new(name.into(), 0, 7, [0; 3], Vec::new());
+            Reject { frame, reason: Reason::UnknownSensor }.to_string()
+        };
+        let rest = " frame 7 (1970-01-01T00:00:00Z): unknown_sensor: no sensor of the job has this \
+                    name";
+        assert_eq!(told("köln's"), format!("köln's{rest}"));
+        assert_eq!(told("a\n\u{1b}[2Jb"), format!(r#""a\n\u{{1b}}[2Jb"{rest}"#));
+    }
 
     #[test]
     fn a_value_is_whole_again() {

@@ -108,6 +108,20 @@ fn operators_do_not_look_outside() {
 }
 
 #[test]
+fn a_test_that_lacks_what_it_needs_fails_in_the_one_command() {
+    let script = std::fs::read_to_string(root().join("scripts/test")).unwrap();
+    assert!(script.contains("\nexport CI=true\n"), "it would skip them");
+    let asked = ["(\"", "CI\")"].concat();
+    let meant = format!("{asked}.as_deref() != Ok(\"true\")");
+    for folder in ["tests", "stream", "operators", "connectors", "src"] {
+        for (path, text) in sources(folder) {
+            let [asked, meant] = [&asked, &meant].map(|words| text.matches(&**words).count());
+            assert_eq!(asked, meant, "{}: CI means one thing", path.display());
+        }
+    }
+}
+
+#[test]
 fn unsafe_code_stays_in_the_kernels() {
     for folder in ["stream", "operators", "connectors", "src"] {
         for (path, text) in sources(folder) {

@@ -1,7 +1,7 @@
 //! Jobs between the topics of a real broker, with Python's clients on the other side.
 //!
 //! `scripts/test` starts the broker and exports where it is. Without one these tests say so and
-//! pass, except where `CI` is set.
+//! pass, except where `CI` is `true`, as there.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ fn can(variables: &[&str], enough: bool) -> bool {
     let absent = |name: &&&str| std::env::var_os(name).is_none_or(|value| value.is_empty());
     let missing = variables.iter().find(absent).copied();
     let Some(missing) = missing.or((!enough).then_some("the feature tls")) else { return true };
-    assert!(std::env::var_os("CI").is_none(), "without {missing}; run scripts/test");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "without {missing}; run scripts/test");
     // A test that was not made must not look like one.
     eprintln!("without {missing} nothing is tested here; scripts/test starts a broker");
     false
@@ -48,13 +48,17 @@ fn secure(name: &str) {
     }
 }
 
-/// A short form of `kafka_crash.py`: the whole of it is run by hand.
+/// A short form of `kafka_crash.py`: `scripts/kafka-crash` runs the whole of it.
 fn crash(more: &[&str]) {
     if can(&["KAFKA_BOOTSTRAP"], true) {
         let brokers = std::env::var("KAFKA_BOOTSTRAP").unwrap();
-        let always = [env!("CARGO_BIN_EXE_physicnet"), "--brokers", &brokers];
-        python("kafka_crash.py", &[&always[..], more].concat());
+        faults(&[&["--brokers", &brokers], more].concat());
     }
+}
+
+fn faults(arguments: &[&str]) {
+    let always = [env!("CARGO_BIN_EXE_physicnet")];
+    python("kafka_crash.py", &[&always[..], arguments].concat());
 }
 
 #[test]
@@ -72,6 +76,16 @@ fn a_killed_job_revises_and_scores_as_one_never_killed() {
 fn of_two_instances_the_older_one_ends_and_says_why() {
     let few = ["--frames", "400", "--sensors", "4", "--partitions", "2", "--longest", "6"];
     crash(&[&["--fault", "fight", "--kills", "2"], &few[..]].concat());
+}
+
+/// With brokers of its own, which are started by `scripts/kafka`: where one was, it can.
+#[test]
+fn a_job_outlasts_leaders_that_die_and_brokers_that_fall_silent() {
+    let few = ["--frames", "400", "--sensors", "4", "--partitions", "2"];
+    if can(&["KAFKA_BOOTSTRAP"], true) {
+        faults(&[&["--fault", "broker", "--cluster", "3", "--kills", "2"], &few[..]].concat());
+        faults(&[&["--fault", "pause", "--pause", "5", "--kills", "1"], &few[..]].concat());
+    }
 }
 
 #[test]
@@ -121,6 +135,26 @@ fn messages_can_name_their_sensor() {
 }
 
 #[test]
+fn cameras_come_in_and_go_out_as_ad00() {
+    promise("kafka_formats.py", "ad00");
+}
+
+#[test]
+fn people_write_and_read_json() {
+    promise("kafka_formats.py", "as_json");
+}
+
+#[test]
+fn the_valid_time_may_be_a_variable() {
+    promise("kafka_formats.py", "coordinate");
+}
+
+#[test]
+fn a_dead_letter_has_its_own_bytes_and_says_why() {
+    promise("kafka_formats.py", "reasons");
+}
+
+#[test]
 fn stores_and_topics_together_are_those_of_a_job_never_killed() {
     promise("kafka_sinks.py", "both");
 }
@@ -133,6 +167,11 @@ fn forecasts_of_stores_are_in_the_topic_once() {
 #[test]
 fn at_least_once_loses_nothing() {
     promise("kafka_sinks.py", "least");
+}
+
+#[test]
+fn an_older_instance_ends_though_it_has_nothing_to_say() {
+    promise("kafka_sinks.py", "idle");
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn promtool() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|f| f.join("promtool")).find(|p| p.exists());
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no promtool; run scripts/test");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no promtool; run scripts/test");
         eprintln!("skipped: no promtool in the PATH or named by PROMTOOL (see scripts/test)");
     }
     found

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a broker is asked before it counts as out of reach.
 const ASK: Duration = Duration::from_secs(15);
+/// The property that says how large messages the client sends.
+const LARGEST: &str = "message.max.bytes";
 /// How long a client's complaints are waited for.
 const SERVE: Duration = Duration::from_millis(200);
 
@@ -146,7 +148,7 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers);
         // A frame of some MiB is one message; brokers and topics have the say.
-        config.set("message.max.bytes", "67108864").set("client.id", "physicnet");
+        config.set(LARGEST, "67108864").set("client.id", "physicnet");
         // After a minute without any broker, librdkafka 2.12 would forget those that it knows;
         // a consumer was then seen to fetch nothing any more.
         config.set("metadata.recovery.strategy", "none");
@@ -259,18 +261,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// The bytes of the largest message that `topic` takes and our client sends, where the brokers
-    /// say.
-    pub(super) fn largest_message(&self, topic: &str) -> Option<usize> {
-        let client = self.client(&[]).ok()?;
-        let admin: AdminClient<DefaultClientContext> = client.create().ok()?;
+    /// The bytes of the largest message that our client sends.
+    pub(super) fn largest_sent(&self) -> Option<usize> {
+        self.client(&[]).ok()?.get(LARGEST)?.parse().ok()
+    }
+
+    /// The bytes of the largest message that `topic` takes, where the brokers say.
+    pub(super) fn largest_taken(&self, topic: &str) -> Option<usize> {
+        let admin: AdminClient<DefaultClientContext> = self.client(&[]).ok()?.create().ok()?;
         let options = AdminOptions::new().request_timeout(Some(ASK));
         let asked = [ResourceSpecifier::Topic(topic)];
         let told = futures_executor::block_on(admin.describe_configs(&asked, &options)).ok()?;
         let told = told.into_iter().next()?.ok()?;
-        let most = |value: &str| value.parse::<usize>().ok();
-        let topic = told.get("max.message.bytes")?.value.as_deref().and_then(most)?;
-        Some(client.get("message.max.bytes").and_then(most).map_or(topic, |own| own.min(topic)))
+        told.get("max.message.bytes")?.value.as_deref()?.parse().ok()
     }
 
     /// `error` with the brokers' names.

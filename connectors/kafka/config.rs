@@ -37,7 +37,8 @@ pub struct KafkaSource {
     /// The sensors of the job; empty: whatever sensors the topics have.
     #[serde(default)]
     pub sensors: Vec<SensorId>,
-    /// The most sensors, where `sensors` does not name them: every new name takes memory.
+    /// The most sensors of a partition, where `sensors` does not name them: every new name takes
+    /// memory.
     #[serde(default = "ten_thousand")]
     pub most_sensors: usize,
     /// Where the valid time is.
@@ -161,6 +162,11 @@ impl From {
                 .map_err(|e| Error::new("from", format!("write earliest, latest or a time: {e}"))),
         }
     }
+}
+
+/// The brokers' timestamp of a time, in milliseconds: they know none before 1970.
+pub(super) fn stamp(time: Time) -> i64 {
+    time.div_euclid(1_000_000).max(0)
 }
 
 impl KafkaSource {
@@ -294,6 +300,13 @@ mod tests {
         assert_eq!(sensor.grid.y.values, [4.0, 2.0, 0.0]);
         assert_eq!((&*sensor.grid.y.name, &*sensor.grid.x.name), ("y", "lon"));
         assert_eq!(sensor.grid.shape(), [1, 3, 3]);
+    }
+
+    #[test]
+    fn a_time_before_1970_is_the_first() {
+        assert_eq!([-1, 0, 1_999_999, i64::MIN].map(stamp), [0, 0, 1, 0]);
+        let early = From::parse("1960-01-01T00:00").unwrap();
+        assert!(matches!(early, From::Time(..0)), "{early:?}");
     }
 
     #[test]

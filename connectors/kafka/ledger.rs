@@ -13,10 +13,10 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Error, Mark, Result, Resume, Stop, Time};
+use physicnet_stream::{Error, Failure, Mark, Result, Resume, Stop, Time};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
@@ -24,6 +24,7 @@ use rdkafka::util::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Delivery, KafkaSink};
+use super::fence;
 use super::limits::Limits;
 use super::mirror::Mirror;
 use super::producer::{Lost, Sender, arrived, producer, send, settle};
@@ -99,6 +100,8 @@ pub struct Claim {
     author: Author,
     mirror: Mirror,
     limits: Limits,
+    /// Dropped, it ends the watch for newer instances.
+    _watch: Option<mpsc::Sender<()>>,
 }
 
 /// How an attempt failed.
@@ -134,7 +137,9 @@ impl Claim {
                 Ok((producer, resume)) => {
                     let (config, names) = (config.clone(), names.clone());
                     let author = Author::new(instance, 0);
-                    return Ok((Self { config, names, producer, author, mirror, limits }, resume));
+                    let claim =
+                        Self { config, names, producer, author, mirror, limits, _watch: None };
+                    return Ok((claim, resume));
                 }
                 // Two that start at once fence one another; one of them is the last.
                 Err(Start::Kafka(error)) if tries < 60 => {
@@ -188,6 +193,16 @@ impl Claim {
         }
         resume.next.append(&mut begun.next);
         Ok((producer, resume))
+    }
+
+    /// Looks from now on whether a newer instance has started, and reports it to `failure`.
+    ///
+    /// # Errors
+    /// When it cannot be looked for.
+    pub(super) fn watch(&mut self, failure: &Failure) -> Result<()> {
+        let (cluster, instance) = (&self.config.cluster, self.author.instance);
+        self._watch = Some(fence::watch(cluster, &self.names, instance, failure.clone())?);
+        Ok(())
     }
 
     /// Commits `entries`, however long the brokers take.
@@ -348,9 +363,7 @@ impl Claim {
             let known = self.last_author();
             match &known {
                 Ok(last) if last.instance != self.author.instance => {
-                    let why = "another instance of this job has taken over, and this one ends; \
-                               give the job another `name` if both should run";
-                    return Err(Error::new(&self.names.transactional_id, why));
+                    return Err(fence::taken_over(&self.names.transactional_id));
                 }
                 Ok(_) if begun.elapsed() > TAKEOVER => {
                     let made = producer(&self.config, &self.names).map_err(Start::from);

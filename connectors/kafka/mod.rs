@@ -8,6 +8,7 @@
 
 mod cluster;
 mod config;
+mod fence;
 pub mod format;
 mod ledger;
 mod limits;

@@ -23,6 +23,8 @@ use super::Cluster;
 
 /// The layout of the records; another one is not read.
 const VERSION: u32 = 1;
+/// The key of the record that says who wrote last.
+const JOB: &str = "job";
 /// How long the topic may be silent before reading it counts as failed.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -39,6 +41,12 @@ pub(super) struct Author {
 impl Author {
     pub(super) fn new(instance: u64, transaction: u64) -> Self {
         Self { version: VERSION, instance, transaction }
+    }
+
+    /// The one that a record of the progress names, if it does.
+    pub(super) fn of(record: &impl Message) -> Option<Self> {
+        let named = record.key() == Some(JOB.as_bytes());
+        named.then(|| serde_json::from_slice(record.payload()?).ok()).flatten()
     }
 }
 
@@ -75,13 +83,13 @@ impl Progress {
         for (log, next) in &changed.next {
             records.push((format!("log/{log}"), value(&Next { next: *next })?));
         }
-        records.push(("job".to_owned(), value(author)?));
+        records.push((JOB.to_owned(), value(author)?));
         Ok(records)
     }
 
     /// Takes in one record.
     fn take(&mut self, key: &str, payload: &[u8]) -> Result<(), serde_json::Error> {
-        if key == "job" {
+        if key == JOB {
             self.author = Some(serde_json::from_slice(payload)?);
         } else if let Some(log) = key.strip_prefix("log/") {
             let Next { next } = serde_json::from_slice(payload)?;

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::config::From;
+use super::config::{From, stamp};
 use super::topics::{Decoder, Topics};
 
 /// How long brokers may take to say where a partition begins and ends.
@@ -23,8 +23,18 @@ const NEAR: i64 = 256;
 const AHEAD: usize = 16 << 20;
 /// What a partition may have waiting in any case, in bytes.
 const LEAST: usize = 64 << 10;
+/// How long a partition may be without a leader at a start.
+const ELECTION: Duration = Duration::from_secs(30);
+/// Before asking again.
+const BREATH: Duration = Duration::from_millis(500);
 /// How often trouble is told.
 const TELL: Duration = Duration::from_secs(10);
+/// What asking again does not mend.
+const LASTING: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::GroupAuthorizationFailed,
+    RDKafkaErrorCode::TopicAuthorizationFailed,
+    RDKafkaErrorCode::UnknownTopicOrPartition,
+];
 
 impl Topics {
     /// A consumer among those for `partitions`, told of their `ends` or not.
@@ -74,8 +84,8 @@ impl Topics {
                 From::Latest => high,
                 From::Time(time) => {
                     let mut asked = TopicPartitionList::new();
-                    let millis = Offset::Offset(time.div_euclid(1_000_000));
-                    asked.add_partition_offset(topic, *partition, millis).map_err(failed)?;
+                    let stamp = Offset::Offset(stamp(time));
+                    asked.add_partition_offset(topic, *partition, stamp).map_err(failed)?;
                     let told = consumer.offsets_for_times(asked, ASK).map_err(failed)?;
                     let told = told.elements();
                     let first = told.first();
@@ -122,6 +132,7 @@ impl Reader {
         topics: &Arc<Topics>,
         share: &[(String, i32)],
         resume: &Resume,
+        stop: &Stop,
         wake: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
         let cluster = &topics.config.cluster;
@@ -131,7 +142,8 @@ impl Reader {
             let log = &topics.partitions[&(topic.clone(), *partition)];
             let failed = |e| cluster.error(&format!("asking for {log}"), e);
             let next = resume.start(log).unwrap_or(0) as i64;
-            let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
+            let ends = ask(stop, || consumer.fetch_watermarks(topic, *partition, ASK));
+            let (low, high) = ends.map_err(failed)?;
             if next < low {
                 let gone = low - next;
                 tracing::error!("{log}: {gone} messages were deleted before they were read");
@@ -157,7 +169,7 @@ impl Reader {
             queues.push(Queue { place, held: VecDeque::new(), rest });
         }
         let open = share.iter().cloned().collect();
-        let decoder = Decoder::new(topics);
+        let decoder = Decoder::new(topics, resume);
         Ok(Self { topics: Arc::clone(topics), consumer, queues, decoder, open, told: None })
     }
 
@@ -229,18 +241,13 @@ impl Reader {
 
     /// Most errors pass; those that do not are for a person.
     fn judge(&mut self, error: KafkaError) -> Result<()> {
-        use RDKafkaErrorCode::{
-            AutoOffsetReset, GroupAuthorizationFailed, TopicAuthorizationFailed,
-            UnknownTopicOrPartition,
-        };
-        let lasting = [GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition];
         let config = &self.topics.config;
-        if error.rdkafka_error_code() == Some(AutoOffsetReset) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
             let why = "what comes next in a partition is not there any more: deleted before it was \
                        read, or lost by the brokers; started again, the job says how much";
             return Err(Error::new(format!("topics {:?}", config.topics), why));
         }
-        if error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code)) {
+        if lasts(&error) {
             // The error does not say which topic it is.
             config.topics.iter().try_for_each(|topic| config.partitions(topic).map(drop))?;
             return Err(config.cluster.error("reading", error));
@@ -280,9 +287,9 @@ pub(super) fn replay(
             wanted.entry(place.clone()).or_default().insert(position.offset as i64);
         }
     }
-    let mut found = BTreeMap::<Position, Frame>::new();
+    let (mut decoder, mut found) = (Decoder::new(topics, resume), BTreeMap::new());
     for ((topic, partition), offsets) in &wanted {
-        fetch(topics, topic, *partition, offsets, stop, &mut found)?;
+        fetch(&mut decoder, topic, *partition, offsets, stop, &mut found)?;
     }
     let mut frames = Vec::new();
     for (sensor, window) in windows {
@@ -298,18 +305,19 @@ pub(super) fn replay(
 
 /// Reads the messages at `offsets` of a partition.
 fn fetch(
-    topics: &Arc<Topics>,
+    decoder: &mut Decoder,
     topic: &str,
     partition: i32,
     offsets: &BTreeSet<i64>,
     stop: &Stop,
     found: &mut BTreeMap<Position, Frame>,
 ) -> Result<()> {
+    let topics = Arc::clone(&decoder.topics);
     let cluster = &topics.config.cluster;
     let failed = |e| cluster.error(&format!("reading {topic}/{partition} again"), e);
     let consumer = topics.consumer(1, true)?;
-    let mut decoder = Decoder::new(topics);
-    let (low, _) = consumer.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
+    let ends = ask(stop, || consumer.fetch_watermarks(topic, partition, ASK));
+    let (low, _) = ends.map_err(failed)?;
     let offsets: Vec<i64> = offsets.range(low..).copied().collect();
     for run in offsets.chunk_by(|a, b| b - a <= NEAR) {
         let (first, last) = (run[0], run[run.len() - 1]);
@@ -346,4 +354,53 @@ fn fetch(
         }
     }
     Ok(())
+}
+
+fn lasts(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| LASTING.contains(&code))
+}
+
+/// Asks until there is an answer: a job that starts again when a broker has died may come before
+/// the new leader of a partition.
+fn ask<T>(
+    stop: &Stop,
+    mut question: impl FnMut() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    let begun = Instant::now();
+    loop {
+        match question() {
+            Err(error) if !lasts(&error) && begun.elapsed() < ELECTION && !stop.stopped() => {
+                tracing::debug!("asking again: {error}");
+                std::thread::sleep(BREATH);
+            }
+            told => return told,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_without_a_leader_is_asked_again() {
+        use RDKafkaErrorCode::{
+            LeaderNotAvailable, NotLeaderForPartition, TopicAuthorizationFailed,
+        };
+        let stop = Stop::default();
+        // How often it was asked, and what it came to.
+        let answer = |errors: &[RDKafkaErrorCode]| {
+            let mut asked = 0;
+            let told = ask(&stop, || {
+                asked += 1;
+                errors.get(asked - 1).map_or(Ok(()), |code| Err(KafkaError::MetadataFetch(*code)))
+            });
+            (asked, told.err().and_then(|error| error.rdkafka_error_code()))
+        };
+        assert_eq!(answer(&[LeaderNotAvailable, NotLeaderForPartition]), (3, None));
+        let refused = TopicAuthorizationFailed;
+        assert_eq!(answer(&[refused]), (1, Some(refused)));
+        stop.stop();
+        assert_eq!(answer(&[LeaderNotAvailable]), (1, Some(LeaderNotAvailable)));
+    }
 }

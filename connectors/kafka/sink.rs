@@ -10,12 +10,12 @@
 //! An epoch is committed when everything of it has come and all other sinks have it: a restart
 //! from the progress then finds them at least as far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
 use physicnet_stream::{
-    Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Stop,
+    Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Sensor, Stop,
 };
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -52,11 +52,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of `job`, whose offsets in `sources` it shows to the brokers.
+    /// The ledger of `job`, whose offsets in `sources` it shows to the brokers; `series` are the
+    /// sensors of its other sources.
     ///
     /// # Errors
-    /// When the settings make no sense.
-    pub fn new(config: &KafkaSink, job: &str, sources: Vec<Arc<Topics>>) -> Result<Self> {
+    /// When the settings make no sense, or two logs of the job would go by one name.
+    pub fn new(
+        config: &KafkaSink,
+        job: &str,
+        sources: Vec<Arc<Topics>>,
+        series: &[Arc<Sensor>],
+    ) -> Result<Self> {
         config.cluster.client(&[])?;
         let names = Names::new(config, job);
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -70,10 +76,29 @@ impl Ledger {
         if let Some(pair) = all.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::new(format!("topic {}", pair[0]), "is named for two purposes"));
         }
-        let input = sources.iter().flat_map(|topics| &topics.config.topics);
-        if let Some(topic) = input.into_iter().find(|topic| all.contains(topic)) {
-            let why = "is read and written by the same job";
-            return Err(Error::new(format!("topic {topic}"), why));
+        let mut read = BTreeSet::new();
+        for topic in sources.iter().flat_map(|topics| &topics.config.topics) {
+            let refused = |why| Err(Error::new(format!("topic {topic}"), why));
+            if all.contains(&topic) {
+                return refused("is read and written by the same job");
+            }
+            // The progress says of a partition its topic and number, and not its cluster.
+            if !read.insert(&**topic) {
+                return refused(
+                    "is read twice by the job, which would take the partitions of one for those \
+                     of the other; leave one out, or give it to a job of its own",
+                );
+            }
+        }
+        // And it knows a series by its sensor.
+        let meets = |sensor: &&Arc<Sensor>| {
+            let parts = sensor.id.as_str().rsplit_once('/');
+            parts.is_some_and(|(topic, n)| read.contains(topic) && n.parse::<u32>().is_ok())
+        };
+        if let Some(Sensor { id, .. }) = series.iter().find(meets).map(|sensor| &**sensor) {
+            let why = "is called like a partition of a topic that the job reads; give its source \
+                       another `sensor` or `name`, or the topic to a job of its own";
+            return Err(Error::new(format!("sensor {id}"), why));
         }
         Ok(Self { config: config.clone(), names, sources })
     }
@@ -152,6 +177,9 @@ fn commit<'scope>(
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
             // Only one worker has a claim, and only to it does anything come.
             let written = claim.map(|mut claim| {
+                if let Err(error) = claim.watch(&failure) {
+                    failure.report(error);
+                }
                 writer("KafkaSink", move |entries| claim.commit(entries), wake, &failure)
             });
             let mut open = BTreeMap::<u64, (Capability<u64>, Vec<Entry>)>::new();
@@ -245,4 +273,43 @@ fn dead_letter(
     };
     headers.push(header("offset", position.offset.to_string()));
     Ok(Letter { topic: topic.to_owned(), key, payload, headers, reference_time: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KafkaSource;
+    use super::*;
+
+    fn topics(brokers: &str, names: &[&str]) -> Arc<Topics> {
+        let text = format!(
+            r#"{{"cluster": {{"brokers": "{brokers}"}}, "topics": {names:?}, "cadence": "5min",
+                "grid": {{"variables": [{{"name": "r"}}], "y": {{"count": 2}}, "x": {{"count": 2}}}}}}"#
+        );
+        let config: KafkaSource = serde_json::from_str(&text).unwrap();
+        Arc::new(Topics::with(&config, "job", |_| Ok(2)).unwrap())
+    }
+
+    #[test]
+    fn every_log_of_a_job_has_a_name_of_its_own() {
+        let sink = KafkaSink::new("a:1", "out");
+        let ledger = |sources, series: &[&str]| {
+            let like = topics("a:1", &["like"]);
+            let sensor = |id: &&str| {
+                let like = Sensor::clone(like.any().unwrap());
+                Arc::new(Sensor { id: (*id).into(), ..like })
+            };
+            let series: Vec<_> = series.iter().map(sensor).collect();
+            Ledger::new(&sink, "job", sources, &series).map(drop)
+        };
+        let (here, there) = (topics("a:1", &["frames", "more"]), topics("b:1", &["frames"]));
+        let other = topics("b:1", &["others"]);
+        ledger(vec![Arc::clone(&here), other], &["frames", "flow/0", "frames/a", "f/frames/x"])
+            .unwrap();
+        let told = ledger(vec![Arc::clone(&here), there], &[]).unwrap_err().to_string();
+        assert!(told.starts_with("topic frames: is read twice"), "{told}");
+        let told = ledger(vec![Arc::clone(&here), here], &[]).unwrap_err().to_string();
+        assert!(told.starts_with("topic frames: is read twice"), "{told}");
+        let told = ledger(vec![topics("a:1", &["frames"])], &["frames/7"]).unwrap_err();
+        assert!(told.to_string().starts_with("sensor frames/7: is called like a partition"));
+    }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Frame, Pace, Result, Resume};
+use physicnet_stream::{Frame, Pace, Result, Resume, SensorId};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Feedback;
@@ -34,7 +34,7 @@ const BYTES: usize = 4 << 20;
 /// What one activation reads, to the end of an epoch: then the stages have their turn, while the
 /// pixels are in the caches, and what they free is used for the next.
 const TURN: usize = 1 << 20;
-/// How soon to look again when no epoch may be opened.
+/// How soon to look again when no epoch may be opened, at first.
 const NAP: Duration = Duration::from_millis(1);
 /// How often to look again at once before that.
 const HASTE: u32 = 8;
@@ -71,7 +71,7 @@ pub fn source<'scope>(
         let mut caps = Some(caps);
         let mut coming = None;
         let mut wake = Some(wake);
-        let mut waits = 0;
+        let mut held = None;
         // Every timer leads to another one: two would never become one again.
         let mut due = None;
         let mut look = move |after: Duration| {
@@ -98,7 +98,7 @@ pub fn source<'scope>(
                 let wake = Arc::new(wake);
                 let wake = move || _ = wake.activate();
                 let opened = replay(&topics, &share, &resume, &pace.stop).and_then(|again| {
-                    let reader = Reader::open(&topics, &share, &resume, wake)?;
+                    let reader = Reader::open(&topics, &share, &resume, &pace.stop, wake)?;
                     Ok(Coming { replayed: again.into(), reader, first: 0 })
                 });
                 match opened {
@@ -116,11 +116,12 @@ pub fn source<'scope>(
                 let epoch = *now[0].time();
                 if !pace.allows(epoch) {
                     // What is in flight may be a step or two from its end, or far from it.
-                    waits += 1;
-                    look(if waits < HASTE { Duration::ZERO } else { NAP });
+                    let (looks, since) = held.get_or_insert_with(|| (0, Instant::now()));
+                    *looks += 1;
+                    look(if *looks < HASTE { Duration::ZERO } else { nap(since.elapsed()) });
                     return;
                 }
-                waits = 0;
+                held = None;
                 let mut output = frames.activate();
                 let mut session = output.session(&now[0]);
                 let told = coming.epoch(|frame| session.give(frame));
@@ -164,42 +165,111 @@ struct Coming {
 
 impl Coming {
     /// Gives out what belongs into one epoch, at most one frame of a sensor: within an epoch
-    /// there is no order. The bytes of their pixels, if there were any.
+    /// there is no order. The bytes that they hold, if there were any.
     ///
     /// All partitions give to an epoch: one that has many frames of one sensor would fill one
     /// epoch after another alone.
     fn epoch(&mut self, mut give: impl FnMut(Frame)) -> Result<Option<usize>> {
-        let (mut sensors, mut bytes) = (HashSet::new(), 0);
+        let mut filling = Filling::default();
         // What is read again comes before all that is new.
-        while sensors.len() < BURST
-            && bytes < BYTES
-            && let Some(frame) = self.replayed.pop_front_if(|f| !sensors.contains(&f.sensor))
+        while filling.has_room()
+            && let Some(frame) = self.replayed.pop_front_if(|frame| filling.takes(frame))
         {
-            bytes += 4 * frame.data.len();
-            sensors.insert(frame.sensor.clone());
             give(frame);
         }
-        if !self.replayed.is_empty() || !sensors.is_empty() {
-            return Ok(Some(bytes));
+        if !self.replayed.is_empty() || !filling.sensors.is_empty() {
+            return Ok(Some(filling.bytes));
         }
         self.reader.attend()?;
         let partitions = self.reader.partitions();
         self.first = (self.first + 1) % partitions.max(1);
         for partition in (0..partitions).map(|at| (self.first + at) % partitions) {
-            while sensors.len() < BURST && bytes < BYTES {
+            while filling.has_room() {
                 let Some(frame) = self.reader.next(partition)? else { break };
-                if !sensors.insert(frame.sensor.clone()) {
+                if !filling.takes(&frame) {
                     self.reader.hold(partition, frame);
                     break;
                 }
-                bytes += 4 * frame.data.len();
                 give(frame);
             }
         }
-        Ok((!sensors.is_empty()).then_some(bytes))
+        Ok((!filling.sensors.is_empty()).then_some(filling.bytes))
     }
+}
+
+/// What an epoch has so far.
+#[derive(Default)]
+struct Filling {
+    sensors: HashSet<SensorId>,
+    bytes: usize,
+}
+
+impl Filling {
+    fn has_room(&self) -> bool {
+        self.sensors.len() < BURST && self.bytes < BYTES
+    }
+
+    /// Counts a frame in, unless its sensor has one already. A message that is no frame has no
+    /// pixels, and is there byte for byte all the same.
+    fn takes(&mut self, frame: &Frame) -> bool {
+        let new = self.sensors.insert(frame.sensor.clone());
+        if new {
+            let message = frame.record.as_ref().and_then(|record| record.payload.as_ref());
+            self.bytes += size_of_val(&*frame.data) + message.map_or(0, Vec::len);
+        }
+        new
+    }
+}
+
+/// How soon to look again after having waited so long: brokers may be away for hours, and what is
+/// lost by a nap is then little beside the wait.
+fn nap(waited: Duration) -> Duration {
+    (waited / 16).clamp(NAP, LOOK)
 }
 
 fn advance(caps: &mut [Capability<u64>], epoch: u64) {
     caps.iter_mut().filter(|cap| *cap.time() < epoch).for_each(|cap| cap.downgrade(&epoch));
+}
+
+#[cfg(test)]
+mod tests {
+    use physicnet_stream::Record;
+
+    use super::*;
+
+    #[test]
+    fn naps_grow_with_the_wait() {
+        let millis = Duration::from_millis;
+        assert_eq!(
+            [0, 16, 320, 60_000].map(|waited| nap(millis(waited))),
+            [NAP, NAP, millis(20), LOOK]
+        );
+    }
+
+    #[test]
+    fn an_epoch_counts_the_bytes_of_messages_that_are_no_frames() {
+        let message = |number: usize, pixels: usize, payload: usize| {
+            let record = Record {
+                log: "t/0".into(),
+                key: None,
+                payload: Some(vec![0; payload]),
+                cut: None,
+                unfit: None,
+            };
+            let (sensor, shape) = (format!("s{number}").into(), [1, 1, pixels]);
+            let frame = Frame::new(sensor, 0, number as u64, shape, vec![0.0; pixels]);
+            Frame { record: Some(Box::new(record)), ..frame }
+        };
+        let held = |pixels, payload| {
+            let mut filling = Filling::default();
+            while filling.has_room() {
+                assert!(filling.takes(&message(filling.sensors.len(), pixels, payload)));
+            }
+            assert!(!filling.takes(&message(0, pixels, payload)), "one of each sensor");
+            filling.sensors.len()
+        };
+        assert_eq!(held(0, 1 << 20), BYTES >> 20);
+        assert_eq!(held(1 << 18, 0), BYTES >> 20);
+        assert_eq!(held(1, 1), BURST);
+    }
 }

@@ -10,7 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Cluster;
-use super::config::From;
+use super::config::{From, stamp};
 
 /// How long brokers may take to say where a partition begins.
 const ASK: Duration = Duration::from_secs(15);
@@ -100,7 +100,7 @@ impl Tail {
             From::Earliest => place(&|_| Offset::Beginning),
             From::Latest => place(&|_| Offset::End),
             From::Time(time) => {
-                let asked = place(&|_| Offset::Offset(time.div_euclid(1_000_000).max(0)));
+                let asked = place(&|_| Offset::Offset(stamp(time)));
                 let told = asked.and_then(|asked| consumer.offsets_for_times(asked, ASK));
                 let told = told.map_err(failed)?;
                 place(&|partition| match told

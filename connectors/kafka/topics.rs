@@ -1,10 +1,10 @@
 //! Topics, opened: which partitions there are, and how a message becomes a frame.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use physicnet_stream::{Error, Frame, Record, Result, Sensor, SensorId, route};
-use rdkafka::message::{BorrowedMessage, Message};
+use physicnet_stream::{Error, Frame, Record, Result, Resume, Sensor, SensorId, route};
+use rdkafka::message::Message;
 
 use super::config::{KafkaSource, SensorFrom};
 use super::format::{Expected, Measured, decode};
@@ -29,11 +29,20 @@ impl Topics {
     /// # Errors
     /// When the settings make no sense, no broker answers, or a topic is not there.
     pub fn open(config: &KafkaSource, job: &str) -> Result<Self> {
+        Self::with(config, job, |name| config.partitions(name))
+    }
+
+    /// The same, where `count` says how many partitions a topic has.
+    pub(super) fn with(
+        config: &KafkaSource,
+        job: &str,
+        count: impl Fn(&str) -> Result<i32>,
+    ) -> Result<Self> {
         config.validate()?;
         let template = config.template()?;
         let mut partitions = BTreeMap::new();
         for name in &config.topics {
-            for partition in 0..config.partitions(name)? {
+            for partition in 0..count(name)? {
                 let log = Arc::from(format!("{name}/{partition}"));
                 partitions.insert((name.clone(), partition), log);
             }
@@ -86,18 +95,28 @@ impl KafkaSource {
 
 /// Makes frames of messages, on one worker.
 pub(super) struct Decoder {
-    topics: Arc<Topics>,
-    /// The names so far, where the settings name none.
-    names: HashSet<SensorId>,
+    pub(super) topics: Arc<Topics>,
+    /// The names in each log so far, where the settings name none. A log has one order, whatever
+    /// worker reads it and whatever dies: who comes too late does not depend on them.
+    names: HashMap<Arc<str>, HashSet<SensorId>>,
 }
 
 impl Decoder {
-    pub(super) fn new(topics: &Arc<Topics>) -> Self {
-        Self { topics: Arc::clone(topics), names: HashSet::new() }
+    /// A decoder that goes on from `resume`, whose sensors have their places.
+    pub(super) fn new(topics: &Arc<Topics>, resume: &Resume) -> Self {
+        let mut names = HashMap::<_, HashSet<_>>::new();
+        if topics.config.sensors.is_empty() {
+            for (sensor, window) in &resume.windows {
+                for at in window {
+                    names.entry(Arc::clone(&at.log)).or_default().insert(sensor.clone());
+                }
+            }
+        }
+        Self { topics: Arc::clone(topics), names }
     }
 
     /// The frame of a message: without pixels, and with the reason, where it has none.
-    pub(super) fn frame(&mut self, message: &BorrowedMessage) -> Frame {
+    pub(super) fn frame(&mut self, message: &impl Message) -> Frame {
         let topics = Arc::clone(&self.topics);
         let place = (message.topic().to_owned(), message.partition());
         let log = topics.partitions.get(&place).map(Arc::clone);
@@ -110,7 +129,8 @@ impl Decoder {
             cut: None,
             unfit: None,
         };
-        let (sensor, measured) = self.decode(message).unwrap_or_else(|Unfit { sensor, why }| {
+        let decoded = self.decode(message, &record.log);
+        let (sensor, measured) = decoded.unwrap_or_else(|Unfit { sensor, why }| {
             record.unfit = Some(why);
             // Any name will do for what has none: it only says which worker refuses it.
             let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
@@ -130,7 +150,11 @@ impl Decoder {
         Frame { sensor, valid_time, offset, shape, data, replay: false, scored: false, record }
     }
 
-    fn decode(&mut self, message: &BorrowedMessage) -> Result<(SensorId, Measured), Unfit> {
+    fn decode(
+        &mut self,
+        message: &impl Message,
+        log: &Arc<str>,
+    ) -> Result<(SensorId, Measured), Unfit> {
         let config = &self.topics.config;
         let payload = message.payload().ok_or("the message has no value: a tombstone")?;
         if payload.len() > config.largest_message_mib << 20 {
@@ -160,12 +184,16 @@ impl Decoder {
             let why = format!("no name of a sensor: at most {LONGEST_NAME} bytes, no `..`");
             return Err(Unfit { sensor: None, why });
         }
-        if config.sensors.is_empty() && !self.names.contains(&sensor) {
-            if self.names.len() >= config.most_sensors {
-                let why = format!("the {} sensors of most_sensors are taken", config.most_sensors);
+        if config.sensors.is_empty() {
+            let (names, most) =
+                (self.names.entry(Arc::clone(log)).or_default(), config.most_sensors);
+            if names.len() >= most && !names.contains(&sensor) {
+                let why = format!("its partition has the {most} sensors that most_sensors allows");
                 return Err(Unfit { sensor: Some(sensor), why });
             }
-            self.names.insert(sensor.clone());
+            if !names.contains(&sensor) {
+                names.insert(sensor.clone());
+            }
         }
         Ok((sensor, measured))
     }
@@ -180,5 +208,44 @@ struct Unfit {
 impl From<&str> for Unfit {
     fn from(why: &str) -> Self {
         Self { sensor: None, why: why.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use physicnet_stream::Position;
+    use rdkafka::message::{OwnedMessage, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn who_finds_a_place_depends_on_its_partition_alone() {
+        let text = r#"{"cluster": {"brokers": "a:1"}, "topics": ["t"], "cadence": "5min",
+            "format": "json", "most_sensors": 2, "grid":
+            {"variables": [{"name": "r"}], "y": {"count": 1}, "x": {"count": 2}}}"#;
+        let config: KafkaSource = serde_json::from_str(text).unwrap();
+        let topics = Arc::new(Topics::with(&config, "job", |_| Ok(2)).unwrap());
+        let payload = br#"{"source_name": "s", "timestamp": 0,
+            "variables": {"signal": {"data": [[1, 2]]}}}"#;
+        let fits = |decoder: &mut Decoder, partition, key: &str| {
+            let (value, key) = (Some(payload.to_vec()), Some(key.as_bytes().to_vec()));
+            let now = Timestamp::CreateTime(0);
+            let message = OwnedMessage::new(value, key, "t".into(), now, partition, 9, None);
+            decoder.frame(&message).record.unwrap().unfit.is_none()
+        };
+        // One decoder for both partitions, or one for each.
+        let mut both = Decoder::new(&topics, &Resume::default());
+        let told = [(0, "a"), (1, "c"), (0, "b"), (1, "d"), (0, "e"), (1, "a"), (0, "a")]
+            .map(|(partition, key)| fits(&mut both, partition, key));
+        assert_eq!(told, [true, true, true, true, false, false, true]);
+        // After a restart those that had a place have it still.
+        let mut resume = Resume::default();
+        for sensor in ["a", "b"] {
+            let at = Position { log: "t/0".into(), offset: 5 };
+            resume.windows.insert(sensor.into(), vec![at]);
+        }
+        let mut again = Decoder::new(&topics, &resume);
+        let told = ["e", "b", "a"].map(|key| fits(&mut again, 0, key));
+        assert_eq!(told, [false, true, true]);
     }
 }

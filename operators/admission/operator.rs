@@ -12,6 +12,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::admission::gate::undecodable;
 use crate::admission::{AdmissionConfig, Admitted, Gate, Memory};
 
+/// How many refusals for one reason the log has one by one.
+const SINGLY: u64 = 16;
+
 /// What admission makes of frames.
 pub struct Judged<'scope> {
     /// The frames to use, in order per sensor.
@@ -56,7 +59,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
 
         builder.build(move |_caps| {
             let mut gates = HashMap::<SensorId, Gate>::new();
-            let mut pile = Pile::default();
+            let (mut pile, mut given) = (Pile::default(), Given::default());
             move |_frontiers| {
                 // A frame is judged under the capabilities of all outputs.
                 input.for_each_stamp(|cap, batches| {
@@ -91,7 +94,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
                         }
                         Err(reject) => {
                             if !replay {
-                                tracing::warn!(target: "physicnet::admission", "{reject}");
+                                given.tell(&reject);
                             }
                             rejected.session(&reject_cap).give(*reject);
                         }
@@ -105,6 +108,34 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
             }
         });
         Judged { admitted: admitted_stream, rejected: rejected_stream, marks: mark_stream }
+    }
+}
+
+/// How often this worker has given each reason.
+#[derive(Default)]
+struct Given(HashMap<&'static str, u64>);
+
+impl Given {
+    /// Tells of a refusal, unless many were told: a sender gone wrong would fill the disk with it.
+    fn tell(&mut self, reject: &Reject) {
+        match self.count(&reject.reason) {
+            Some(times) if times < SINGLY => {
+                tracing::warn!(target: "physicnet::admission", "{reject}");
+            }
+            Some(times) => tracing::warn!(
+                target: "physicnet::admission",
+                "{reject}; {times} for this reason by now, and the next is told when they are twice \
+                 as many"
+            ),
+            None => tracing::debug!(target: "physicnet::admission", "{reject}"),
+        }
+    }
+
+    /// How often the reason has been given by now, if that is to be told.
+    fn count(&mut self, reason: &Reason) -> Option<u64> {
+        let times = self.0.entry(reason.label()).or_default();
+        *times += 1;
+        (*times <= SINGLY || times.is_power_of_two()).then_some(*times)
     }
 }
 
@@ -122,4 +153,19 @@ fn gate_of<'a>(
         gates.insert(frame.sensor.clone(), gate);
     }
     gates.get_mut(&frame.sensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_refusals_are_told_in_few_words() {
+        let mut given = Given::default();
+        let undecodable = Reason::Undecodable { why: String::new() };
+        let told: Vec<_> = (0..10_000).filter_map(|_| given.count(&undecodable)).collect();
+        let expected: Vec<_> = (1..=16).chain((5..=13).map(|power| 1 << power)).collect();
+        assert_eq!(told, expected);
+        assert_eq!(given.count(&Reason::Duplicate), Some(1), "another reason is news");
+    }
 }

@@ -3,19 +3,20 @@
 A job that is never killed and one that is killed at random moments read the same frames. Every
 sensor's forecasts must then be the same messages in the same order: none lost, none twice.
 
-  python kafka_crash.py PHYSICNET --brokers HOST:PORT [--kills 200] [--frames 20000] ...
+  python kafka_crash.py PHYSICNET [--brokers HOST:PORT] [--kills 200] [--frames 20000] ...
 
 With --revise frames also come out of order and again with other values, the job revises what it
 forecast, and keeps its scores in a file: they too must be those of the job that is never killed.
 
---fault says what dies: the job (SIGKILL, SIGINT in between), or two instances that fight. Faults
-of brokers need the folder of a cluster that scripts/kafka started: its broker is killed and
-started again, or paused.
+--fault says what dies: the job (SIGKILL, SIGINT in between), or the older of two instances that
+fight. Faults of brokers, which are killed and started again or paused, need a cluster of its own:
+without --brokers it starts one by scripts/kafka, of --cluster brokers, and ends it.
 """
 
 import argparse
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,8 @@ class Job:
         text = JOB.format(
             name=name, brokers=args.brokers, topic=topic, side=SIDE, workers=workers
         )
+        folder.mkdir(exist_ok=True)
+        self.topic, self.workers = topic, workers
         self.file, self.log = folder / f"{name}.yaml", folder / f"{name}.log"
         self.scores = folder / f"{name}.scores.jsonl"
         if args.revise:
@@ -147,13 +150,21 @@ class Job:
         self.process.send_signal(how)
         return self.process.wait(120)
 
-    def finish(self):
-        """Interrupts it once it runs: before that it may not listen yet."""
+    def runs(self):
+        """Waits until it does."""
         begun = time.monotonic()
         while f"{self.name} runs".encode() not in self.log.read_bytes()[self.before :]:
-            assert self.process.poll() is None, f"the job ended: {self.said()}"
+            self.lives()
             assert time.monotonic() < begun + 120, f"it never ran: {self.said()}"
             time.sleep(0.05)
+
+    def lives(self):
+        code = self.process.poll()
+        assert code is None, f"the job ended by itself with {code}: {self.said()}"
+
+    def finish(self):
+        """Interrupts it once it runs: before that it may not listen yet."""
+        self.runs()
         return self.end(signal.SIGINT)
 
     def said(self):
@@ -164,7 +175,7 @@ def wait_for_quiet(args, topic, job, seconds=300):
     """Until nothing more comes: how much that is depends on what is revised."""
     begun, counts = time.monotonic(), []
     while len(counts) < 5 or counts[-5] == 0 or len(set(counts[-5:])) > 1:
-        assert job.process.poll() is None, f"the job ended: {job.said()}"
+        job.lives()
         assert time.monotonic() < begun + seconds, f"{topic}: {counts[-5:]}\n{job.said()}"
         counts.append(count(args, topic))
         time.sleep(1)
@@ -179,62 +190,83 @@ def verified(job):
 def wait_for(args, topic, expected, job, seconds=300):
     begun = time.monotonic()
     while (have := count(args, topic)) < expected:
-        assert job.process.poll() is None, f"the job ended: {job.said()}"
+        job.lives()
         assert time.monotonic() < begun + seconds, f"{topic}: {have} of {expected}\n{job.said()}"
         time.sleep(1)
     return have
 
 
-def kafka(args, *words):
+def kafka(folder, *words):
+    """What scripts/kafka says of the cluster in this folder."""
     script = Path(__file__).resolve().parents[2] / "scripts" / "kafka"
-    subprocess.run([script, *words, "--dir", args.dir], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([script, *words, "--dir", folder], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
 
 
-def disturb(args, job, chance):
-    """One fault, and the job running after it."""
+def leader(args, topic):
+    """Which broker leads the only partition of a topic."""
+    admin, begun = AdminClient({"bootstrap.servers": args.brokers}), time.monotonic()
+    while True:
+        known = admin.list_topics(topic, timeout=30).topics[topic].partitions
+        if 0 in known and known[0].leader > 0:
+            return str(known[0].leader)
+        assert time.monotonic() < begun + 60, f"{topic} has no leader"
+        time.sleep(0.2)
+
+
+def disturb(args, job, chance, number):
+    """One fault, and the job that runs after it."""
     moment = chance.uniform(0.05, args.longest)
     if args.fault == "kill":
+        if chance.random() < 0.1:
+            time.sleep(chance.uniform(0.05, args.longest))
+            job.lives()
+            job.end(signal.SIGINT)
+            job.start()
         time.sleep(moment)
-        how = signal.SIGINT if chance.random() < 0.1 else signal.SIGKILL
-        job.end(how)
+        job.lives()
+        job.end(signal.SIGKILL)
         job.start()
     elif args.fault == "fight":
-        second = Job(args, job.file.parent, job.name, job.topic, 1)
+        # Who starts before the other one runs might be the newer.
+        job.runs()
+        time.sleep(moment)
+        second = Job(args, job.file.parent / f"fight-{number}", job.name, job.topic, job.workers)
         second.start()
-        time.sleep(moment)
-        # One ends, the older unless both started at once; whoever is left goes on.
-        both, begun = [job.process, second.process], time.monotonic()
-        while all(process.poll() is None for process in both):
-            assert time.monotonic() < begun + 120, f"two run side by side: {job.said()}"
-            time.sleep(0.1)
-        ended, left = sorted(both, key=lambda process: process.poll() is None)
-        assert ended.poll() == 1 and "taken over" in job.said(), job.said()
-        job.process = left
+        code = job.process.wait(120)
+        assert code == 1, f"the older ended with {code}: {job.said()}"
+        said = job.log.read_text(errors="replace")[-2000:]
+        assert "another instance of this job has taken over" in said, said
+        job = second
     elif args.fault == "broker":
+        job.runs()
         time.sleep(moment)
-        broker = str(chance.randrange(args.cluster) + 1)
-        kafka(args, "kill", broker)
+        # Whoever has what a transaction ends with: the progress, or the coordinator's log.
+        of = f"physicnet.{job.name}.progress" if number % 2 == 0 else "__transaction_state"
+        broker = leader(args, of)
+        kafka(args.dir, "kill", broker)
         time.sleep(chance.uniform(0, 5))
-        kafka(args, "restart", broker)
+        kafka(args.dir, "restart", broker)
     elif args.fault == "pause":
+        # A job that reaches no broker at its start ends.
+        job.runs()
         time.sleep(moment)
         brokers = [str(n + 1) for n in range(args.cluster)]
-        kafka(args, "stop-process", *brokers)
+        kafka(args.dir, "stop-process", *brokers)
         time.sleep(args.pause)
-        kafka(args, "cont", *brokers)
-    if job.process.poll() is not None:
-        print(f"the job ended by itself and is started again: {job.said()[-300:]}", flush=True)
-        job.start()
+        kafka(args.dir, "cont", *brokers)
+    job.lives()
+    return job
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("physicnet")
-    parser.add_argument("--brokers", required=True)
+    parser.add_argument("--brokers", help="of a cluster that is there; else one is started")
     parser.add_argument("--fault", choices=["kill", "fight", "broker", "pause"], default="kill")
-    parser.add_argument("--dir", help="the folder of the cluster, for faults of brokers")
+    parser.add_argument("--dir", help="its folder, for faults of brokers")
     parser.add_argument("--cluster", type=int, default=1, help="how many brokers it has")
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=200, help="how many faults")
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--sensors", type=int, default=32)
     parser.add_argument("--partitions", type=int, default=8)
@@ -243,6 +275,20 @@ def main():
     parser.add_argument("--revise", action="store_true", help="frames out of order, and corrected")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.brokers:
+        assert args.dir or args.fault in ("kill", "fight"), "--dir says where these brokers are"
+        return suffer(args)
+    args.dir = tempfile.mkdtemp(prefix="physicnet-brokers-")
+    try:
+        exports = kafka(args.dir, "start", "--brokers", str(args.cluster))
+        args.brokers = exports.split("KAFKA_BOOTSTRAP=")[1].split()[0]
+        suffer(args)
+    finally:
+        kafka(args.dir, "stop")
+
+
+def suffer(args):
+    """The job that is hurt and the one that is not, and what they said."""
     chance, tag = random.Random(args.seed), f"crash{time.time_ns() % 10**9}"
     topic = f"{tag}-frames"
     admin = AdminClient({"bootstrap.servers": args.brokers})
@@ -251,11 +297,8 @@ def main():
 
     folder = Path(tempfile.mkdtemp(prefix="physicnet-crash-"))
     stop, failed = threading.Event(), []
-    each = args.longest / 2 + (args.pause if args.fault == "pause" else 1.0)
-    if args.fault == "fight":
-        # An instance learns that it was fenced when it has something to say. What is left when
-        # the fight is over comes at once.
-        each = args.longest + 20.0
+    # About what a fault takes, so that frames come all the while.
+    each = args.longest / 2 + {"pause": args.pause, "fight": 5.0}.get(args.fault, 1.0)
 
     def feed():
         try:
@@ -266,13 +309,12 @@ def main():
     feeder = threading.Thread(target=feed)
     feeder.start()
     job = Job(args, folder, f"{tag}-hurt", topic, 2)
-    job.topic = topic
     job.start()
     try:
-        for kill in range(args.kills):
-            disturb(args, job, chance)
-            if kill % 20 == 19:
-                print(f"{kill + 1} faults", flush=True)
+        for number in range(args.kills):
+            job = disturb(args, job, chance, number)
+            if number % 20 == 19:
+                print(f"{number + 1} faults", flush=True)
     except BaseException:
         stop.set()
         job.process.kill()
@@ -312,10 +354,12 @@ def main():
         ours, theirs = verified(whole), verified(job)
         assert len(ours) > args.sensors and ours == theirs, f"other scores: {folder}"
         print(f"{len(ours)} scores are the same")
+        shutil.rmtree(folder)
         return
     bad = len(steps) - used
     assert counts[0] == bad * args.sensors, f"{counts[0]} dead letters, {bad * args.sensors} bad"
     print("every forecast and dead letter once, byte for byte")
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

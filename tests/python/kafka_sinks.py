@@ -106,6 +106,27 @@ def least(folder):
         assert values.setdefault(place, message.value()) == message.value(), f"{place} has changed"
 
 
+def idle(folder):
+    """An instance with nothing to say ends for a newer one, and lets go of its stores."""
+    for delivery in ("exactly_once", "at_least_once"):
+        name, out = topic("frames", 2), topic("forecasts")
+        store = f"{{type: zarr, path: '{folder}/{delivery}/{{sensor}}.zarr', fsync: false}}"
+        sinks = [kafka_sink(out, more=f"delivery: {delivery}"), store]
+        first = Job(folder, [kafka_source(name)], sinks).start()
+        send(name, frames(NAMES, range(4)))
+        told = Told(out)
+        told.until(2 * len(NAMES), first)
+        beside = folder / f"{delivery}-second"
+        beside.mkdir()
+        second = Job(beside, [kafka_source(name)], sinks, name=first.name).start()
+        said = first.ends(1, seconds=30)
+        assert "another instance of this job has taken over" in said, said
+        send(name, frames(NAMES, range(4, 6)))
+        told.until(4 * len(NAMES), second)
+        second.stop()
+        assert len(told.all()) == 4 * len(NAMES), second.said()
+
+
 def large(folder):
     """What is too large for a topic is told; all else of its epochs goes out, and is whole."""
     for delivery in ("exactly_once", "at_least_once"):
@@ -175,5 +196,5 @@ def too_large(folder, delivery):
 
 
 if __name__ == "__main__":
-    promises = [both, stores, least, large]
+    promises = [both, stores, least, idle, large]
     sys.exit(main({promise.__name__: promise for promise in promises}))

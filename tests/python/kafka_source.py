@@ -44,7 +44,12 @@ def begin(folder):
         send(name, frames(["a"], [step], timestamp=now - (10 - step) * 60_000))
     third = np.datetime64(now - 8 * 60_000 - 1000, "ms")
     jobs = []
-    for begin, expected in [("earliest", [2, 3, 4, 5]), (third, [4, 5]), ("latest", [])]:
+    for begin, expected in [
+        ("earliest", [2, 3, 4, 5]),
+        ("1960-01-01T00:00", [2, 3, 4, 5]),
+        (third, [4, 5]),
+        ("latest", []),
+    ]:
         source, out = kafka_source(name, more=f"from: '{begin}', follow: false,"), topic("forecasts")
         jobs.append((Job(folder, [source], [kafka_sink(out)]).start(), out, expected))
     for job, out, expected in jobs:

@@ -11,6 +11,9 @@ use super::dtype::{Dtype, Values};
 pub(super) const MOST_VARIABLES: usize = 256;
 /// More dims than this are no field: lead time, channel, time, level, y and x are six.
 pub(super) const MOST_DIMS: usize = 8;
+/// A longer text, in bytes, is no name. Many may lie in one place, so that the length of a message
+/// does not bound what it takes to look at them all.
+pub(super) const MOST_TEXT: usize = 64 << 10;
 /// The array in a message that is the measurement.
 pub(super) const SIGNAL: &str = "signal";
 
@@ -82,6 +85,9 @@ impl Variable<'_> {
         if needed != Some(held) {
             let dtype = values.dtype().name();
             return wrong(format!("shape {shape:?} of {dtype} does not fill its {held} bytes"));
+        }
+        if values.dtype() == Dtype::Text && held > MOST_TEXT {
+            return wrong(format!("c_string of {held} bytes, more than {MOST_TEXT}"));
         }
         if values.dtype() == Dtype::Text && values.as_text().is_none() {
             return wrong("c_string that is not UTF-8".to_owned());

@@ -1,5 +1,7 @@
 //! Reading: every offset is checked where it is followed.
 
+use super::super::message::MOST_TEXT;
+
 /// A field of a table: its place in the vtable, and its name for errors.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Slot(pub(in super::super) usize, pub(in super::super) &'static str);
@@ -134,6 +136,7 @@ fn within(count: usize, most: usize, slot: Slot) -> Result<(), String> {
 }
 
 fn utf8(bytes: &[u8], slot: Slot) -> Result<&str, String> {
+    within(bytes.len(), MOST_TEXT, slot)?;
     std::str::from_utf8(bytes).map_err(|_| format!("{}: is not UTF-8", slot.1))
 }
 

@@ -117,6 +117,29 @@ fn many_offsets_to_one_place_stay_cheap() {
     }
     spoilt.resize(4 << 20, 0);
     read_all(Format::Da00, &spoilt, &weather());
+
+    // Every label of a message is one text, far longer than all the rest: none is looked at.
+    let label = "as long as can be";
+    let names: Vec<String> = (0..250).map(|k| format!("v{k}")).collect();
+    let labelled = |name| message::Variable { label: label.into(), ..array(name, &[], &[2]) };
+    let mut bytes = da00::write(&message(names.iter().map(|n| labelled(n)).collect())).unwrap();
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+    let is_label = |bytes: &[u8], at: usize| bytes[at + 4..].starts_with(label.as_bytes());
+    let offsets: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|at| {
+            let to = at + word(&bytes, *at) as usize;
+            to < bytes.len() - 4 && word(&bytes, to) as usize == label.len() && is_label(&bytes, to)
+        })
+        .collect();
+    assert_eq!(offsets.len(), names.len());
+    let (long, text) = (16 << 20, bytes.len());
+    bytes.extend(u32::to_le_bytes(long));
+    bytes.resize(text + 4 + long as usize, b'a');
+    for at in offsets {
+        bytes[at..at + 4].copy_from_slice(&((text - at) as u32).to_le_bytes());
+    }
+    let said = read(Format::Da00, &bytes, &weather()).unwrap_err();
+    assert_eq!(said, "variable \"v0\": label: 16777216, more than 65536");
 }
 
 #[test]

@@ -42,6 +42,13 @@ fn a_spoilt_signal_is_refused_with_the_reason() {
             "shape [2, 3] of c_string does not fill its 0 bytes",
         ),
         (spoilt(|s| s.values = text.values.clone()), "holds text where numbers are needed"),
+        (
+            spoilt(|s| {
+                let long = "a".repeat(1 << 17);
+                (s.axes, s.shape, s.values) = (vec![], vec![1 << 17], Values::text(&long));
+            }),
+            "c_string of 131072 bytes, more than 65536",
+        ),
     ] {
         let said = judge(variables, &rain()).unwrap_err();
         assert_eq!(said, format!("variable \"signal\": {why}"));
