@@ -235,7 +235,7 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
         worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
             dataflow::forecast(scope, parts, Rc::new(net), &start, claim, pace);
         });
-        beat.built();
+        beat.built(&start.resume);
         // Woken by messages and activations; the bound lets a failure of another worker be seen.
         while !pace.durable.done() && !pace.failure.failed() {
             beat.step(pace);
