@@ -37,7 +37,6 @@ pub(super) struct Health {
 }
 
 /// When a window is filled again.
-#[derive(Clone, Copy)]
 enum Filled {
     /// When the frame of this offset was judged, or one that is not read again.
     At(u64),
