@@ -62,6 +62,7 @@ pub fn forecast<'scope>(
     // What was rejected before a restart is not again. An exact repeat says nothing new: it is
     // counted, not kept.
     let rejected = rejected
+        .inspect(watch.refused())
         .filter(|reject| !reject.frame.replay)
         .inspect(counts.reject())
         .inspect(parts.health.reject())
@@ -104,7 +105,7 @@ pub fn forecast<'scope>(
         Some(learn) => {
             let observed = observed.clone();
             let Learning { forecasts, learnt } = forecasts.learn(observed, learn, &start.learnt);
-            let learnt = learnt.inspect(parts.health.serving(&start.learnt, watch.events()));
+            let learnt = learnt.inspect(parts.health.serving(&start.learnt, watch));
             (forecasts.inspect(parts.health.served()), Some(learnt))
         }
         None => (forecasts, None),

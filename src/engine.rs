@@ -239,7 +239,7 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
         worker.dataflow_named::<u64, _, _>("physicnet", |scope| {
             dataflow::forecast(scope, parts, Rc::new(net), &start, claim, pace);
         });
-        beat.built();
+        beat.built(&start.resume);
         while !pace.durable.done() && !pace.failure.failed() {
             beat.step(pace);
             worker.step_or_park(Some(GLANCE));

@@ -1,6 +1,7 @@
 //! How each sensor is: what is watched of it while the job runs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use physicnet_operators::admission::Admitted;
@@ -8,7 +9,7 @@ use physicnet_operators::learning::Learnt;
 use physicnet_operators::quantization::Drift;
 use physicnet_stream::{Forecast, Reason, Reject, SensorId, Serving, Time, format_time};
 
-use crate::telemetry::{Events, Kind};
+use crate::telemetry::{Events, Kind, Telemetry};
 
 /// What is known of one sensor.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +22,6 @@ pub struct SensorHealth {
     pub alarms: u64,
     /// What its gate lets through, if its forecasts learn.
     pub gate: Option<Serving>,
-    /// How often the gate closed: a baseline took the place of the network.
-    pub closed: u64,
     /// Its forecasts by what was served, if they learn.
     pub served: BTreeMap<&'static str, u64>,
     /// Its frames that were refused, by reason: `late` and the others.
@@ -109,9 +108,9 @@ impl Health {
     pub(crate) fn serving(
         &self,
         before: &BTreeMap<SensorId, Learnt>,
-        events: Events,
+        watch: &Telemetry,
     ) -> impl FnMut(&(SensorId, Learnt)) + 'static {
-        let health = self.clone();
+        let (health, watch, events) = (self.clone(), watch.clone(), watch.events());
         let known = before.iter().map(|(sensor, learnt)| (sensor.clone(), learnt.standing().0));
         let mut start: BTreeMap<SensorId, Serving> = known.collect();
         move |(sensor, learnt)| {
@@ -121,11 +120,13 @@ impl Health {
             let before = known.gate.replace(gate).or_else(|| start.remove(sensor));
             let before = before.unwrap_or(Serving::Blend);
             let closed = before == Serving::Blend && gate != before;
-            known.closed += u64::from(closed);
             drop(sensors);
             if gate != before {
                 let text = turned(gate, errors);
                 if closed {
+                    if let Some(state) = watch.sensor(sensor) {
+                        state.gate_closed.fetch_add(1, Relaxed);
+                    }
                     tracing::warn!(target: "physicnet::learning", "{sensor}: {text}");
                 } else {
                     tracing::info!(target: "physicnet::learning", "{sensor}: {text}");

@@ -121,6 +121,26 @@ pub(crate) fn python() -> Option<PathBuf> {
     there.then_some(python)
 }
 
+/// What stands beside the fields of a forecast store: reference times in minutes, their revisions,
+/// and what was served.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Coordinates {
+    pub(crate) time: Vec<i64>,
+    pub(crate) revision: Vec<u64>,
+    pub(crate) serving: Vec<String>,
+}
+
+/// The coordinates of these stores, as xarray reads them; none without a Python.
+pub(crate) fn coordinates(stores: &[PathBuf]) -> Option<Vec<Coordinates>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/coordinates.py");
+    let mut read = Command::new(python()?);
+    let output = read.args(["-W", "ignore"]).arg(script).args(stores).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    Some(told.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
 /// The command, ready to be given arguments.
 pub(crate) fn physicnet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_physicnet"));

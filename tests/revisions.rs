@@ -9,7 +9,9 @@ use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_stream::{Frame, Time};
 use serde_json::Value;
 
-use crate::house::{MINUTE, bytes, checkpoint, frame, run, start, store};
+use crate::house::{
+    Coordinates, MINUTE, bytes, checkpoint, coordinates, frame, physicnet, run, start, store,
+};
 
 /// How many cadences late frames come, at most.
 const WITHIN: u64 = 3;
@@ -34,23 +36,43 @@ fn measured(steps: u64, sensor: usize) -> impl Iterator<Item = u64> {
 
 /// Stores of all sensors, in order or as `shuffled` by a seed, with versions that are corrected.
 pub(crate) fn site(folder: &Path, steps: u64, shuffled: Option<u64>) {
+    site_of(folder, steps, shuffled, version);
+}
+
+/// The same of frames that `make` makes of step, sensor and version; the steps of each sensor in
+/// the order in which they come.
+pub(crate) fn site_of(
+    folder: &Path,
+    steps: u64,
+    shuffled: Option<u64>,
+    make: impl Fn(u64, usize, u64) -> Frame,
+) -> Vec<Vec<u64>> {
     std::fs::create_dir_all(folder).unwrap();
+    let mut orders = Vec::new();
     for sensor in 0..SENSORS {
-        let mut coming = Vec::new();
-        let mut state = shuffled.unwrap_or(0) * 31 + sensor as u64 + 1;
-        for step in measured(steps, sensor) {
-            let last = step + shuffled.map_or(0, |_| draw(&mut state, WITHIN + 1));
-            let corrected = shuffled.is_some() && draw(&mut state, 3) == 0;
-            let first = step + draw(&mut state, last - step + 1);
-            if corrected && first < last {
-                coming.push((first, version(step, sensor, 1)));
-            }
-            coming.push((last, version(step, sensor, 0)));
-        }
-        coming.sort_by_key(|(place, _)| *place);
-        let frames: Vec<Frame> = coming.into_iter().map(|(_, frame)| frame).collect();
+        let coming = arrivals(steps, sensor, shuffled);
+        let frames: Vec<Frame> = coming.iter().map(|(step, of)| make(*step, sensor, *of)).collect();
         store(&folder.join(format!("s{sensor}.zarr")), &frames);
+        orders.push(coming.into_iter().map(|(step, _)| step).collect());
     }
+    orders
+}
+
+/// The steps and versions that come of a sensor, in their order.
+pub(crate) fn arrivals(steps: u64, sensor: usize, shuffled: Option<u64>) -> Vec<(u64, u64)> {
+    let mut coming = Vec::new();
+    let mut state = shuffled.unwrap_or(0) * 31 + sensor as u64 + 1;
+    for step in measured(steps, sensor) {
+        let last = step + shuffled.map_or(0, |_| draw(&mut state, WITHIN + 1));
+        let corrected = shuffled.is_some() && draw(&mut state, 3) == 0;
+        let first = step + draw(&mut state, last - step + 1);
+        if corrected && first < last {
+            coming.push((first, (step, 1)));
+        }
+        coming.push((last, (step, 0)));
+    }
+    coming.sort_by_key(|(place, _)| *place);
+    coming.into_iter().map(|(_, arrival)| arrival).collect()
 }
 
 /// The job over a site, writing below `out`; its file.
@@ -75,8 +97,16 @@ pub(crate) fn job(folder: &Path, model: &Path, out: &str, gap: &str, more: &str)
 pub(crate) type Forecasts = BTreeMap<(usize, Time, usize), Vec<u32>>;
 pub(crate) type Scores = BTreeMap<String, Value>;
 
+/// How often each reference time of a site's sensors was forecast again, as its stores say; none
+/// without a Python to read them.
+fn revisions(out: &Path) -> Option<Vec<BTreeMap<i64, u64>>> {
+    let stores: Vec<_> = (0..SENSORS).map(|k| out.join(format!("s{k}.zarr"))).collect();
+    let of = |told: Coordinates| told.time.into_iter().zip(told.revision).collect();
+    Some(coordinates(&stores)?.into_iter().map(of).collect())
+}
+
 /// What stands in a site's output: each sensor's forecasts by reference time and lead, bit for
-/// bit, and all that was ever scored.
+/// bit, and what was scored, over the last hour, the last day and all time.
 pub(crate) fn outcome(out: &Path) -> (Forecasts, Scores) {
     let mut forecasts = BTreeMap::new();
     for sensor in 0..SENSORS {
@@ -96,7 +126,13 @@ pub(crate) fn outcome(out: &Path) -> (Forecasts, Scores) {
     for line in std::fs::read_to_string(out.join("scores.jsonl")).unwrap().lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         if let (Some(key), Some(series)) = (line.get("key"), line.get("series")) {
-            scores.insert(key.to_string(), series["all"].clone());
+            let mut series = series.clone();
+            // What was corrected away leaves a sum of nothing behind.
+            for span in ["hours", "fine"] {
+                let parts = series[span].as_object_mut().unwrap();
+                parts.retain(|_, sums| sums["observed"] != 0);
+            }
+            scores.insert(key.to_string(), series);
         }
     }
     assert!(!forecasts.is_empty() && !scores.is_empty());
@@ -120,10 +156,28 @@ fn any_order_of_arrival_ends_with_the_same_forecasts_and_scores() {
             ("one", "workers: 1\nbatch: 1\nin_flight: 1"),
             ("two", "workers: 2\nbatch: 8\nin_flight: 16"),
         ] {
-            run(&["run", &job(&shuffled, &model, out, gap, more)]);
+            let file = job(&shuffled, &model, out, gap, more);
+            let output = physicnet().env("RUST_LOG", "info").args(["run", &file]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
             let (forecasts, scores) = outcome(&shuffled.join(out));
             assert!(forecasts == expected.0, "{gap}, {out}: other forecasts");
             assert_eq!(scores, expected.1, "{gap}, {out}");
+            // Every forecast that was made is the first of its reference time or a revision of it.
+            let Some(told) = revisions(&shuffled.join(out)) else { continue };
+            let made: u64 =
+                told.iter().flat_map(BTreeMap::values).map(|revision| revision + 1).sum();
+            assert!(said.contains(&format!("forecasts={made} ")), "{made}: {said}");
+            let times = |told: &[BTreeMap<i64, u64>]| -> Vec<Vec<i64>> {
+                told.iter().map(|of| of.keys().copied().collect()).collect()
+            };
+            let ordered = revisions(&ordered.join("out")).unwrap();
+            assert_eq!(times(&told), times(&ordered));
+            for (sensor, (told, ordered)) in told.iter().zip(&ordered).enumerate() {
+                assert!(ordered.values().all(|revision| *revision == 0), "{ordered:?}");
+                let again = told.values().filter(|revision| **revision > 0).count();
+                assert!(again > 5, "s{sensor}: {told:?}");
+            }
         }
         // Once more with nothing to do: not a byte moves.
         let before = bytes(&shuffled.join("two"));

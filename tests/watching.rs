@@ -1,16 +1,19 @@
 //! A running job, watched: what it says of itself is what it does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use physicnet::telemetry::METRICS;
-use serde_json::Value;
+use physicnet_stream::Frame;
+use serde_json::{Value, json};
 
-use crate::house::{differences, job, physicnet, run, site};
+use crate::house::{checkpoint, differences, job, physicnet, run, site, store};
+use crate::revisions::{self, site_of, version};
 
 const TOKEN: &str = "a-token-of-the-tests";
 
@@ -127,7 +130,7 @@ fn what_a_job_says_of_itself_is_what_it_does() {
     let state = watched.until("all read", |s| s["frames"] == all && s["in_flight"] == 0);
     // Windows of three frames; each forecast but the last ones is verified at both leads.
     assert_eq!(state["forecasts"], 5 * (frames - 2));
-    assert_eq!(state["skill"][0]["pairs"], serde_json::json!([5 * (frames - 3), 5 * (frames - 4)]));
+    assert_eq!(state["skill"][0]["pairs"], json!([5 * (frames - 3), 5 * (frames - 4)]));
     assert_eq!(state["standings"]["forecasting"], 5);
 
     // The picture at the top of src/dataflow.rs, as timely's log tells it.
@@ -159,7 +162,8 @@ fn what_a_job_says_of_itself_is_what_it_does() {
     for product in ["physicnet", "persistence", "advection"] {
         for lead in 0..2 {
             let found = &report["variables"][0]["products"][product]["leads"][lead]["rmse"];
-            assert_eq!(&state["skill"][0]["rmse"][product][lead], found, "{product} +{lead}");
+            let live = &state["skill"][0]["scores"]["rmse"][product][lead];
+            assert_eq!(live, found, "{product} +{lead}");
         }
     }
 
@@ -210,13 +214,151 @@ fn what_a_job_says_of_itself_is_what_it_does() {
     let token = at.join("token");
     let top = run(&["top", "--url", &url, "--token-file", token.to_str().unwrap()]);
     let shown = String::from_utf8(top.stdout).unwrap();
-    let rmse = state["skill"][0]["rmse"]["physicnet"][0].as_f64().unwrap();
+    let rmse = state["skill"][0]["scores"]["rmse"]["physicnet"][0].as_f64().unwrap();
     for expected in ["s4", "forecasting", "encoding", "persistence", &format!("{rmse:.4}")] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     let refused = physicnet().args(["top", "--url", &url]).output().unwrap();
     let why = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && why.contains("--token-file"), "{why}");
+}
+
+/// Steps that the page's sensors see: more than an hour.
+const STEPS: u64 = 72;
+
+/// A quarter of the pixels is missing, others in every frame.
+fn holed(step: u64, sensor: usize, of: u64) -> Frame {
+    let mut frame = version(step, sensor, of);
+    let holes = frame.data.iter_mut().skip((step % 4) as usize).step_by(4);
+    holes.for_each(|pixel| *pixel = f32::NAN);
+    frame
+}
+
+/// The job over a site that takes every score.
+fn scored(folder: &Path, model: &Path, more: &str) -> PathBuf {
+    let scores = "scoring: {thresholds: [0.1, 0.5], ssim: true, data_range: [-1, 1], \
+                  fss: [{threshold: 0.1, scale: 3}, {threshold: 0.5, scale: 5}]}";
+    let file = revisions::job(folder, model, "out", "hold", more);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines = text.lines().map(|line| if line.starts_with("scoring:") { scores } else { line });
+    std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    file.into()
+}
+
+/// The same with a dashboard, which reads at `rate` and then waits for more.
+fn scored_live(folder: &Path, model: &Path, token: &Path, rate: u32) -> PathBuf {
+    let listen = format!("{{listen: '127.0.0.1:0', token_file: '{}'}}", token.display());
+    let rejects = format!("rejects: {{path: '{}/rejects', fsync: false}}", folder.display());
+    let file = scored(folder, model, &format!("workers: 2\n{rejects}\ndashboard: {listen}"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let live = format!("cadence: 60s, follow: true, rate: {rate}}}");
+    std::fs::write(&file, text.replace("cadence: 60s}", &live)).unwrap();
+    file
+}
+
+#[test]
+fn late_and_corrected_frames_are_seen_and_every_live_score_is_an_evaluations() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let model = at.join("model.safetensors");
+    checkpoint(&model);
+    let (ordered, shuffled) = (at.join("ordered"), at.join("shuffled"));
+    site_of(&ordered, 44, None, holed);
+    let coming = site_of(&shuffled, 44, Some(5), holed);
+    let token = at.join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let job = scored_live(&shuffled, &model, &token, 60);
+    let watched = Watched::start(&job);
+    let all: usize = coming.iter().map(Vec::len).sum();
+    let state = watched.until("all read", |s| s["frames"] == all && s["in_flight"] == 0);
+
+    let json = at.join("evaluation.json");
+    let whole = scored(&ordered, &model, "");
+    run(&["evaluate", whole.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    for product in ["physicnet", "persistence", "advection"] {
+        let leads = report["variables"][0]["products"][product]["leads"].as_array().unwrap();
+        assert_eq!(leads.len(), 2);
+        for (lead, row) in leads.iter().enumerate() {
+            let found: BTreeMap<&String, &Value> =
+                row.as_object().unwrap().iter().filter(|(name, _)| *name != "lead").collect();
+            assert!(found.len() == 19 && found.values().all(|x| x.is_number()), "{found:?}");
+            for (name, value) in found {
+                let live = match name.as_str() {
+                    "pairs" => &state["skill"][0]["pairs"][lead],
+                    name => &state["skill"][0]["scores"][name][product][lead],
+                };
+                assert_eq!(live.as_f64(), value.as_f64(), "{product} +{lead}: {name}");
+            }
+        }
+    }
+
+    // Frames that came after newer ones were used, and are late all the same.
+    let metrics = watched.text("/metrics");
+    let url = format!("http://{}", watched.host);
+    let top = run(&["top", "--url", &url, "--token-file", token.to_str().unwrap()]);
+    let top = String::from_utf8(top.stdout).unwrap();
+    let mut late = 0;
+    for (sensor, steps) in coming.iter().enumerate() {
+        let after = |(at, step): (usize, &u64)| steps[..at].iter().any(|before| before > step);
+        let own = steps.iter().enumerate().filter(|told| after(*told)).count();
+        assert!(own > 5, "s{sensor}: {steps:?}");
+        late += own;
+        let told = &state["sensors"][sensor];
+        assert_eq!((&told["late"], &told["missing_pixels"]), (&json!(own), &json!(0.25)));
+        for line in [
+            format!("physicnet_sensor_late_total{{sensor=\"s{sensor}\"}} {own}"),
+            format!("physicnet_sensor_missing_pixels_ratio{{sensor=\"s{sensor}\"}} 0.25"),
+            format!("physicnet_sensor_filled_total{{sensor=\"s{sensor}\"}} {}", told["missing"]),
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+        }
+        let heads = top.lines().find(|line| line.trim_start().starts_with("name")).unwrap();
+        let row = top.lines().find(|line| line.trim_start().starts_with(&format!("s{sensor} ")));
+        // Numbers end where their heads do.
+        let cell = |head: &str| row.unwrap()[..heads.find(head).unwrap() + head.len()].to_owned();
+        assert!(cell("late").ends_with(&format!(" {own}")), "{top}");
+        assert!(cell("no data").ends_with(" 25.0 %"), "{top}");
+    }
+    assert_eq!((&state["late"], &state["rejects"]["late"]), (&json!(late), &Value::Null));
+    for title in ["RMSE by lead", "CSI 0.5 by lead", "FSS 0.5 5 by lead", "SSIM by lead"] {
+        assert!(top.contains(title), "{title}: {top}");
+    }
+}
+
+#[test]
+fn a_restarted_job_is_ready_once_its_windows_are_filled() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Three frames of each sensor are read again, the second and third after a while each.
+    let job = watched(at, "live", 10_000, 20);
+    let mut first = Watched::start(&job);
+    first.until("all read", |state| state["frames"] == 100 && state["in_flight"] == 0);
+    first.child.kill().unwrap();
+    let text = std::fs::read_to_string(&job).unwrap();
+    std::fs::write(&job, text.replace("rate: 10000", "rate: 0.35")).unwrap();
+    let again = Watched::start(&job);
+    let begun = Instant::now();
+    let mut said = BTreeSet::new();
+    loop {
+        let (status, body) = again.get("/readyz");
+        if status == 200 {
+            break;
+        }
+        assert_eq!(status, 503);
+        said.extend(String::from_utf8(body).unwrap().lines().map(str::to_owned));
+        assert!(begun.elapsed() < Duration::from_secs(60), "never ready: {said:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(4), "ready after {:?}", begun.elapsed());
+    assert_eq!(again.state()["frames"], 15);
+    let filling = "sensors whose windows are being filled with what was read before: 5";
+    assert!(said.contains(filling), "{said:?}");
+    // And is from then on.
+    for _ in 0..100 {
+        assert_eq!(again.get("/readyz").0, 200);
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -290,17 +432,46 @@ fn the_page_shows_the_jobs_own_numbers() {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let (rate, frames) = (8, 60);
     let pictures = root.join("target/dashboard");
     std::fs::create_dir_all(&pictures).unwrap();
-    let job = watched(at, "looked-at", rate, frames);
-    let evaluation = evaluated(at);
+    let model = at.join("model.safetensors");
+    checkpoint(&model);
+    let (ordered, live) = (at.join("ordered"), at.join("live"));
+    site_of(&ordered, STEPS, None, holed);
+    std::fs::create_dir_all(&live).unwrap();
+    for sensor in 0..revisions::SENSORS {
+        let mut coming = revisions::arrivals(STEPS, sensor, Some(5));
+        // One that nobody waits for any more.
+        let never = (5..).find(|step| coming.iter().all(|(known, _)| known != step)).unwrap();
+        coming.insert(50, (never, 0));
+        let frames: Vec<Frame> =
+            coming.iter().map(|(step, of)| holed(*step, sensor, *of)).collect();
+        store(&live.join(format!("s{sensor}.zarr")), &frames);
+    }
+    let evaluation = at.join("evaluation.json");
+    let whole = scored(&ordered, &model, "");
+    run(&["evaluate", whole.to_str().unwrap(), "--json", evaluation.to_str().unwrap()]);
+    let token = at.join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let job = scored_live(&live, &model, &token, 4);
     let watched = Watched::start(&job);
+    // A browser takes its time: until it looks itself, somebody else does.
+    let done = AtomicBool::new(false);
     let mut look = Command::new(python);
     look.arg(root.join("tests/python/dashboard.py"));
-    look.args([&format!("http://{}", watched.host), TOKEN, &(5 * frames).to_string()]);
-    look.args([&evaluation, &pictures]);
-    let output = look.output().unwrap();
+    look.args([&format!("http://{}", watched.host), TOKEN]);
+    look.args([&live, &evaluation, &pictures]);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                watched.get("/api/sensor?sensor=s0");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let output = look.output();
+        done.store(true, Relaxed);
+        output.unwrap()
+    });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -351,6 +522,18 @@ fn documents_name_the_metrics_that_there_are() {
             count += 1;
         }
         assert!(count > 5, "{file}: {count}");
+    }
+
+    // Every alert has a case in which it rings, and one in which it does not yet.
+    let (rules, cases) =
+        (read("ops/prometheus-rules.yaml"), read("ops/prometheus-rules.test.yaml"));
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alerts.len(), 9);
+    for alert in alerts {
+        let told: Vec<&str> = cases.split(&format!("alertname: {alert}\n")).skip(1).collect();
+        let rings = told.iter().filter(|told| told.trim_start().starts_with("exp_alerts:")).count();
+        assert!(rings > 0 && rings < told.len(), "{alert} rings {rings} times of {}", told.len());
     }
 }
 

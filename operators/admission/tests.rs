@@ -1,10 +1,15 @@
 //! What a gate lets through, against stories told by hand and a slow obvious version.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use physicnet_stream::{Cadence, Frame, Time};
+use physicnet_stream::{
+    Axis, Cadence, Catalogue, Frame, Grid, Sensor, SensorId, Time, Variable, route,
+};
+use timely::dataflow::InputHandleVec;
+use timely::dataflow::operators::{Input, Inspect};
 
-use super::{AdmissionConfig, Gap, Gate, Memory};
+use super::{AdmissionConfig, Admit, Admitted, Gap, Gate, Memory};
 
 fn gate(gap: Gap) -> Gate {
     let config = AdmissionConfig { gap, largest_gap: 2, largest_jump: 100, revise_within: None };
@@ -201,10 +206,17 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 impl Story {
     /// Frames, repeats and corrections, none of them later than `within` steps.
     fn tell(seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        Self::tell_under(seed, seed)
+    }
+
+    /// The same, under the rules of the story of another seed.
+    fn tell_under(rules: u64, seed: u64) -> Self {
+        let begin = |seed: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut state = begin(rules);
         let within = 1 + draw(&mut state, 5) as u32;
         let gap = [Gap::Skip, Gap::Hold, Gap::Interpolate][draw(&mut state, 3) as usize];
         let history = 1 + draw(&mut state, 4) as usize;
+        let mut state = begin(seed);
         let mut drawn = Vec::new();
         for step in 0..30 {
             if draw(&mut state, 100) < 25 {
@@ -224,13 +236,16 @@ impl Story {
         Self { history, gap, within, arrivals: drawn.into_iter().map(|(_, frame)| frame).collect() }
     }
 
-    fn gate(&self) -> Gate {
-        let config = AdmissionConfig {
+    fn config(&self) -> AdmissionConfig {
+        AdmissionConfig {
             gap: self.gap,
             revise_within: Some(self.within),
             ..AdmissionConfig::default()
-        };
-        Gate::new(config, Cadence::new(10).unwrap(), [1, 1, 2], Memory::of(self.history))
+        }
+    }
+
+    fn gate(&self) -> Gate {
+        Gate::new(self.config(), Cadence::new(10).unwrap(), [1, 1, 2], Memory::of(self.history))
     }
 
     fn frame(&self, at: usize) -> Frame {
@@ -274,10 +289,13 @@ struct Windows {
 impl Windows {
     fn take(&mut self, gate: &mut Gate, frame: Frame, replay: bool) {
         let Ok(admitted) = gate.judge(frame) else { return };
-        for frame in &admitted {
-            self.slots.insert(frame.valid_time, frame.data[0]);
-        }
-        let plan = admitted.last().and_then(|frame| frame.plan.clone()).unwrap();
+        assert!(admitted.last().is_some_and(|frame| frame.plan.is_some()));
+        admitted.iter().for_each(|frame| self.admit(frame, replay));
+    }
+
+    fn admit(&mut self, frame: &Admitted, replay: bool) {
+        self.slots.insert(frame.valid_time, frame.data[0]);
+        let Some(plan) = &frame.plan else { return };
         assert!(!plan.restart || self.slots.len() == 1);
         self.slots = self.slots.split_off(&plan.keep_from);
         if replay {
@@ -316,5 +334,60 @@ fn any_order_of_arrival_ends_with_the_same_windows() {
         }
         let last = windows.last.into_iter().map(|(step, (_, values))| (step, values));
         assert_eq!(last.collect::<BTreeMap<_, _>>(), story.finally(), "story {seed}");
+    }
+}
+
+#[test]
+fn any_order_of_arrival_ends_with_the_same_windows_for_any_workers() {
+    for seed in 0..500 {
+        let workers = 1 + seed as usize % 3;
+        let stories: Vec<Story> = (0..3).map(|k| Story::tell_under(seed, 3 * seed + k)).collect();
+        let name = |k: usize| SensorId::from(format!("s{k}"));
+        let sensors = (0..stories.len()).map(|k| {
+            let variables = vec![Variable { name: "u".into(), units: "1".into() }];
+            let grid = Grid { variables, y: Axis::index("y", 1), x: Axis::index("x", 2) };
+            Arc::new(Sensor { id: name(k), grid, cadence: Cadence::new(10).unwrap() })
+        });
+        let (catalogue, config) = (Catalogue::from_iter(sensors), stories[0].config());
+        let memory = Memory::of(stories[0].history);
+        // Each sensor is read by some worker, one frame an epoch, and owned by another.
+        let mut epochs = Vec::<Vec<Frame>>::new();
+        for (k, story) in stories.iter().enumerate() {
+            epochs.resize_with(epochs.len().max(story.arrivals.len()), Vec::new);
+            for (at, epoch) in epochs.iter_mut().take(story.arrivals.len()).enumerate() {
+                epoch.push(Frame { sensor: name(k), ..story.frame(at) });
+            }
+        }
+        let reader = move |sensor: &SensorId, peers: usize| {
+            (route(sensor) as usize / peers + seed as usize) % peers
+        };
+        let told = Arc::new(Mutex::new(BTreeMap::<SensorId, Windows>::new()));
+        let hearing = Arc::clone(&told);
+        let run = move |worker: &mut timely::worker::Worker| {
+            let (index, peers) = (worker.index(), worker.peers());
+            let hearing = Arc::clone(&hearing);
+            let mut input = InputHandleVec::<u64, Frame>::new();
+            worker.dataflow(|scope| {
+                let judged = scope.input_from(&mut input).admit(&config, &catalogue, memory);
+                judged.admitted.inspect(move |frame| {
+                    let mut told = hearing.lock().unwrap();
+                    told.entry(frame.sensor.clone()).or_default().admit(frame, false);
+                });
+            });
+            for (epoch, frames) in epochs.iter().enumerate() {
+                let own = frames.iter().filter(|frame| reader(&frame.sensor, peers) == index);
+                own.for_each(|frame| input.send(frame.clone()));
+                input.advance_to(epoch as u64 + 1);
+                worker.step();
+            }
+        };
+        let workers = timely::execute(timely::Config::process(workers), run).unwrap();
+        workers.join().into_iter().for_each(|outcome| outcome.unwrap());
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        for (k, story) in stories.iter().enumerate() {
+            let last =
+                told[&name(k)].last.iter().map(|(step, (_, values))| (*step, values.clone()));
+            assert_eq!(last.collect::<BTreeMap<_, _>>(), story.finally(), "story {seed}, s{k}");
+        }
     }
 }

@@ -5,8 +5,8 @@ mod rivals;
 mod run;
 mod table;
 
-pub(crate) use report::fss_name;
 pub use report::{Lead, Report, VariableReport};
+pub(crate) use report::{fss_name, named};
 pub use rivals::{Against, Rivals};
 pub use run::{Evaluation, Period, Wanted, data_ranges, evaluate};
 pub use table::table;

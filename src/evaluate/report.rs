@@ -57,7 +57,7 @@ impl Report {
                 if at as usize == channel {
                     let leads = products.entry(product.to_owned()).or_default();
                     leads.resize((lead as usize).max(leads.len()), Lead::new());
-                    leads[lead as usize - 1] = row(sums, metrics);
+                    leads[lead as usize - 1] = named(Scores::from(sums), metrics);
                 }
             }
             products
@@ -148,9 +148,10 @@ pub(crate) fn fss_name(Fss { threshold, scale }: &Fss) -> String {
     format!("fss_{threshold}_{scale}")
 }
 
-fn row(sums: &Sums, metrics: &Metrics) -> Lead {
+/// The scores that were asked for, by their names.
+pub(crate) fn named(scores: Scores, metrics: &Metrics) -> Lead {
     let Scores { pairs, coverage, mse, rmse, mae, bias, corr, rel_l2, ssim, fss, categorical } =
-        Scores::from(sums);
+        scores;
     let mut row: Lead = [
         ("pairs", pairs as f64),
         ("coverage", coverage),

@@ -1,7 +1,8 @@
 //! What happened lately, in words: a bounded ring that anyone may add to.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use physicnet_stream::SensorId;
@@ -58,16 +59,26 @@ pub struct Event {
 
 /// The events of a job; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Events(Arc<Mutex<Rings>>);
+pub struct Events(Arc<Rings>);
 
 #[derive(Debug, Default)]
 struct Rings {
-    told: u64,
-    kinds: BTreeMap<Kind, (u64, VecDeque<Event>)>,
+    told: AtomicU64,
+    /// By kind, in the order of [`Kind::ALL`].
+    kinds: [Ring; Kind::ALL.len()],
+    /// What was counted and not kept because its place was taken just then.
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    count: AtomicU64,
+    kept: Mutex<VecDeque<Event>>,
 }
 
 impl Events {
-    /// Tells everyone who looks.
+    /// Tells everyone who looks. Nobody waits for it: one that finds its place taken, by who is
+    /// looking or by another of its kind, is counted and not kept.
     pub fn publish(&self, kind: Kind, sensor: Option<&SensorId>, text: impl Into<String>) {
         let (mut text, sensor) = (text.into(), sensor.cloned());
         if let Some((end, _)) = text.char_indices().nth(LETTERS) {
@@ -75,33 +86,45 @@ impl Events {
             text.push('…');
         }
         let time = now();
-        let mut rings = self.lock();
-        rings.told += 1;
-        let number = rings.told;
-        let (count, ring) = rings.kinds.entry(kind).or_default();
-        *count += 1;
-        if ring.len() == KEPT {
-            ring.pop_front();
+        let number = self.0.told.fetch_add(1, Relaxed) + 1;
+        let ring = &self.0.kinds[kind as usize];
+        ring.count.fetch_add(1, Relaxed);
+        let mut kept = match ring.kept.try_lock() {
+            Ok(kept) => kept,
+            Err(TryLockError::Poisoned(kept)) => kept.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.0.dropped.fetch_add(1, Relaxed);
+                return;
+            }
+        };
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        ring.push_back(Event { number, time, sensor, kind, text });
+        kept.push_back(Event { number, time, sensor, kind, text });
     }
 
     /// What is still known, newest first.
     pub fn latest(&self) -> Vec<Event> {
-        let rings = self.lock();
-        let mut all: Vec<_> = rings.kinds.values().flat_map(|(_, ring)| ring).cloned().collect();
-        drop(rings);
+        let kept = |ring: &Ring| ring.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<_> = self.0.kinds.iter().flat_map(kept).collect();
         all.sort_by_key(|event| std::cmp::Reverse(event.number));
         all
     }
 
     /// How many there have been of a kind.
     pub fn count(&self, kind: Kind) -> u64 {
-        self.lock().kinds.get(&kind).map_or(0, |(count, _)| *count)
+        self.0.kinds[kind as usize].count.load(Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rings> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many were counted and not kept.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Relaxed)
+    }
+
+    /// As long as this is held, somebody looks.
+    #[cfg(test)]
+    pub(super) fn looking(&self, kind: Kind) -> std::sync::MutexGuard<'_, VecDeque<Event>> {
+        self.0.kinds[kind as usize].kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use physicnet_operators::scoring::Totals;
+use physicnet_operators::scoring::{Metrics, Totals};
 use physicnet_stream::{Catalogue, SensorId, Serving};
 use timely::worker::Worker;
 
@@ -43,8 +43,8 @@ pub struct About {
     pub processes: usize,
     /// How many epochs may be open at once.
     pub in_flight: u64,
-    /// Whether forecasts are verified.
-    pub scoring: bool,
+    /// What is scored of each channel, if forecasts are verified.
+    pub scoring: Option<Vec<Metrics>>,
 }
 
 /// Everything that is known of a running job.
@@ -136,14 +136,15 @@ impl Telemetry {
 
     /// What keeps the job from being alive.
     pub fn dead(&self) -> Vec<String> {
-        self.0.as_ref().map(|job| job.health.dead()).unwrap_or_default()
+        self.0.as_ref().map(|job| job.health.dead(now())).unwrap_or_default()
     }
 
     /// What keeps the job from being of use now.
     pub fn unready(&self) -> Vec<String> {
         let Some(job) = &self.0 else { return Vec::new() };
-        let mut why = job.health.dead();
-        why.extend(job.health.unready(job.about.workers));
+        let now = now();
+        let mut why = job.health.dead(now);
+        why.extend(job.health.unready(now, job.about.workers));
         why
     }
 }
@@ -164,7 +165,7 @@ impl About {
             process: cluster.process,
             processes: cluster.hosts.len().max(1),
             in_flight: parts.in_flight,
-            scoring: parts.scoring.is_some(),
+            scoring: parts.scoring.as_ref().map(|scoring| scoring.channels.clone()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
-use physicnet_operators::scoring::Span;
+use physicnet_operators::scoring::{Categorical, Fss, Metrics, Scores, Span};
 use physicnet_stream::Serving;
 
 use super::events::Kind;
@@ -13,7 +13,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 34] = [
+pub const METRICS: [(&str, &str, &str); 50] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -60,6 +60,17 @@ pub const METRICS: [(&str, &str, &str); 34] = [
     ("physicnet_sensor_frames_total", "counter", "Frames of a sensor that were judged"),
     ("physicnet_sensor_rejected_total", "counter", "Frames of a sensor not used"),
     (
+        "physicnet_sensor_late_total",
+        "counter",
+        "Frames of a sensor that came after a newer one, used or not",
+    ),
+    ("physicnet_sensor_filled_total", "counter", "Frames of a sensor made up for gaps"),
+    (
+        "physicnet_sensor_missing_pixels_ratio",
+        "gauge",
+        "Share of missing pixels among the frames of a sensor that drift is taken over",
+    ),
+    (
         "physicnet_last_frame_timestamp_seconds",
         "gauge",
         "When the newest frame of a sensor was judged",
@@ -86,21 +97,50 @@ pub const METRICS: [(&str, &str, &str); 34] = [
     ),
     ("physicnet_sensor_serving", "gauge", "1; what the newest forecast of a sensor is, as a label"),
     (
+        "physicnet_sensor_gate_closed_total",
+        "counter",
+        "How often a baseline took the network's place for a sensor",
+    ),
+    (
         "physicnet_forecast_rmse",
         "gauge",
         "Root mean squared error by variable, product and lead, in the variable's units",
     ),
+    ("physicnet_forecast_mae", "gauge", "Mean absolute error, likewise"),
+    ("physicnet_forecast_bias", "gauge", "Mean error, forecast minus observation, likewise"),
+    ("physicnet_forecast_correlation", "gauge", "Pearson correlation over all pixels, likewise"),
+    ("physicnet_forecast_relative_l2", "gauge", "Mean relative error in the 2-norm, likewise"),
+    (
+        "physicnet_forecast_coverage_ratio",
+        "gauge",
+        "Share of observed pixels that had a forecast, likewise",
+    ),
+    ("physicnet_forecast_ssim", "gauge", "Mean structural similarity, likewise"),
+    (
+        "physicnet_forecast_fss",
+        "gauge",
+        "Fractions skill score, likewise, and by threshold and scale in pixels",
+    ),
+    (
+        "physicnet_forecast_csi",
+        "gauge",
+        "Critical success index of values above a threshold, likewise, and by threshold",
+    ),
+    ("physicnet_forecast_pod", "gauge", "Probability of detection, by the same"),
+    ("physicnet_forecast_far", "gauge", "False alarm ratio, by the same"),
+    ("physicnet_forecast_frequency_bias", "gauge", "Frequency bias, by the same"),
+    ("physicnet_forecast_pairs", "gauge", "Pairs of forecast and observation that these come from"),
     (
         "physicnet_forecast_recent_rmse",
         "gauge",
-        "The same over the last hour and the last day of valid times, by span",
+        "The RMSE over the last hour and the last day of valid times, by span",
     ),
-    ("physicnet_forecast_pairs", "gauge", "Pairs of forecast and observation that this comes from"),
+    ("physicnet_forecast_recent_pairs", "gauge", "Pairs that this comes from, by span"),
     ("physicnet_events_total", "counter", "What was told to those who watch, by kind"),
     (
         "physicnet_samples_dropped_total",
         "counter",
-        "Fields not kept for those who watch, so as not to wait",
+        "Fields and events not kept for those who watch, so as not to wait",
     ),
     ("process_resident_memory_bytes", "gauge", "Memory of the process"),
     ("process_cpu_seconds_total", "counter", "Processor time of the process"),
@@ -111,10 +151,19 @@ impl Telemetry {
     pub fn metrics(&self) -> String {
         let Some(job) = &self.0 else { return String::new() };
         let mut text = String::new();
+        let ready = self.unready().is_empty();
+        let [hour, day, all] = Span::ALL.map(|span| skill(&job.totals, None, span));
         for (name, kind, help) in METRICS {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             let mut page = Page { text: &mut text, name };
-            samples(job, name, self.unready().is_empty(), &mut page);
+            match name.strip_prefix("physicnet_forecast_").and_then(score) {
+                None => samples(job, name, ready, &mut page),
+                Some(score) if name.contains("_recent_") => {
+                    scores(job, &hour, &[("span", "hour")], score, &mut page);
+                    scores(job, &day, &[("span", "day")], score, &mut page);
+                }
+                Some(score) => scores(job, &all, &[], score, &mut page),
+            }
         }
         text
     }
@@ -165,19 +214,14 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
         "physicnet_epochs_in_flight" => page.sample(&[], job.health.in_flight() as f64),
         "physicnet_epochs_in_flight_limit" => page.sample(&[], about.in_flight as f64),
         "physicnet_samples_dropped_total" => {
-            page.sample(&[], job.views.dropped.load(Relaxed) as f64);
+            let dropped = job.views.dropped.load(Relaxed) + job.events.dropped();
+            page.sample(&[], dropped as f64);
         }
         "physicnet_events_total" => {
             for kind in Kind::ALL {
                 page.sample(&[("kind", kind.label())], job.events.count(kind) as f64);
             }
         }
-        "physicnet_forecast_recent_rmse" => {
-            scores(job, Span::Hour, &[("span", "hour")], |score| score.rmse, page);
-            scores(job, Span::Day, &[("span", "day")], |score| score.rmse, page);
-        }
-        "physicnet_forecast_rmse" => scores(job, Span::All, &[], |score| score.rmse, page),
-        "physicnet_forecast_pairs" => scores(job, Span::All, &[], |score| score.pairs as f64, page),
         _ if name.starts_with("physicnet_stage_") => stages(job, name, page),
         _ if name.starts_with("process_") => process(name, page),
         _ => sensors(job, name, page),
@@ -213,13 +257,17 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
         let value = match name {
             "physicnet_sensor_frames_total" => Some(frames as f64),
             "physicnet_sensor_rejected_total" => Some(rejected as f64),
+            "physicnet_sensor_late_total" => Some(state.late.load(Relaxed) as f64),
+            "physicnet_sensor_filled_total" => Some(state.missing.load(Relaxed) as f64),
+            "physicnet_sensor_gate_closed_total" => Some(state.gate_closed.load(Relaxed) as f64),
+            "physicnet_sensor_missing_pixels_ratio" => state.missing_pixels.get(),
             "physicnet_last_frame_timestamp_seconds" => at(state.frame_at.load(Relaxed)),
             "physicnet_last_valid_timestamp_seconds" => (frames > rejected).then_some(valid_time),
             "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
             "physicnet_code_drift_window_ratio" => {
                 state.usage().map(|(frames, window)| f64::from(frames) / f64::from(window))
             }
-            _ => state.drift(),
+            _ => state.drift.get(),
         };
         if let Some(value) = value {
             page.sample(&labels, value);
@@ -227,19 +275,69 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
     }
 }
 
+/// What there is to say of the scores of one lead: labels beside its own, and values.
+type Told = Vec<(Vec<(&'static str, String)>, f64)>;
+
+/// What the score in the name of a metric says, of those that were asked for.
+fn score(name: &str) -> Option<fn(&Scores, &Metrics) -> Told> {
+    let score: fn(&Scores, &Metrics) -> Told = match name {
+        "rmse" | "recent_rmse" => |scores, _| one(scores.rmse),
+        "mae" => |scores, _| one(scores.mae),
+        "bias" => |scores, _| one(scores.bias),
+        "correlation" => |scores, _| one(scores.corr),
+        "relative_l2" => |scores, _| one(scores.rel_l2),
+        "coverage_ratio" => |scores, _| one(scores.coverage),
+        "pairs" | "recent_pairs" => |scores, _| one(scores.pairs as f64),
+        "ssim" => |scores, asked| asked.ssim.iter().flat_map(|_| one(scores.ssim)).collect(),
+        "csi" => |scores, asked| above(scores, asked, |table| table.csi),
+        "pod" => |scores, asked| above(scores, asked, |table| table.pod),
+        "far" => |scores, asked| above(scores, asked, |table| table.far),
+        "frequency_bias" => |scores, asked| above(scores, asked, |table| table.fbias),
+        "fss" => |scores, asked| {
+            let of = |(Fss { threshold, scale }, value): (&Fss, &f64)| {
+                let labels = [("threshold", threshold.to_string()), ("scale", scale.to_string())];
+                (labels.into(), *value)
+            };
+            asked.fss.iter().zip(&scores.fss).map(of).collect()
+        },
+        _ => return None,
+    };
+    Some(score)
+}
+
+/// A score that stands alone.
+fn one(value: f64) -> Told {
+    vec![(Vec::new(), value)]
+}
+
+/// A score of values above each threshold.
+fn above(scores: &Scores, asked: &Metrics, value: fn(&Categorical) -> f64) -> Told {
+    let all = asked.thresholds.iter().zip(&scores.categorical);
+    all.map(|(above, table)| (vec![("threshold", above.to_string())], value(table))).collect()
+}
+
 fn scores(
     job: &Job,
-    span: Span,
+    skill: &[Skill],
     labels: &[(&str, &str)],
-    value: impl Fn(&Skill) -> f64,
+    score: fn(&Scores, &Metrics) -> Told,
     page: &mut Page<'_>,
 ) {
-    for score in skill(&job.totals, None, span) {
-        let variable = job.about.variables.get(score.channel);
-        let variable = variable.map_or_else(|| score.channel.to_string(), |v| v.0.clone());
-        let lead = score.lead.to_string();
-        let own = [("variable", &*variable), ("product", &*score.product), ("lead", &*lead)];
-        page.sample(&[labels, &own].concat(), value(&score));
+    let usual = Metrics::default();
+    for of in skill {
+        let variable = job.about.variables.get(of.channel);
+        let variable = variable.map_or_else(|| of.channel.to_string(), |v| v.0.clone());
+        let asked = job.about.scoring.iter().flatten().nth(of.channel).unwrap_or(&usual);
+        for (product, leads) in &of.products {
+            for (lead, scores) in (1..).zip(leads) {
+                let lead = lead.to_string();
+                let own = [("variable", &*variable), ("product", product), ("lead", &*lead)];
+                for (more, value) in scores.iter().flat_map(|scores| score(scores, asked)) {
+                    let more: Vec<_> = more.iter().map(|(name, of)| (*name, &**of)).collect();
+                    page.sample(&[labels, &own, &more].concat(), value);
+                }
+            }
+        }
     }
 }
 

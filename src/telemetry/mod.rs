@@ -34,7 +34,6 @@ pub use job::{About, Telemetry};
 pub use metrics::METRICS;
 pub use sensors::{SensorState, Sensors};
 pub use shown::{Choice, Shown};
-pub use skill::{Skill, skill};
 
 #[cfg(test)]
 mod tests;

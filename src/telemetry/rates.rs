@@ -14,12 +14,10 @@ use super::histogram::Tally;
 use super::job::{Job, Telemetry};
 use super::rooms::Done;
 use super::sensors::Standing;
-use super::state::gains;
+use super::skill::{ENOUGH, skill};
 
 /// Over how many looks rates are taken: as many seconds.
 const LOOKS: usize = 10;
-/// A lead says something of the skill from so many pairs on.
-const ENOUGH: i64 = 30;
 /// The forecasts are worse than persistence from this share of its error above it on, and no longer
 /// worse below it: one that is as good does not ring again and again.
 const WORSE: f64 = 0.02;
@@ -142,7 +140,7 @@ impl Amiss {
                 events.publish(Kind::Change, Some(&id), "frames come again");
             }
         }
-        let unready = job.health.unready(job.about.workers);
+        let unready = job.health.unready(now, job.about.workers);
         let stuck = unready.iter().find(|why| why.contains("durable"));
         if let (Some(why), false) = (stuck, self.stuck) {
             events.publish(Kind::Alarm, None, why.clone());
@@ -150,8 +148,8 @@ impl Amiss {
         self.stuck = stuck.is_some();
         // Of all sensors this is a sum over many: seldomer than the rest.
         if self.looks.is_multiple_of(LOOKS) {
-            let day = gains(job, None, Span::Day);
-            self.judge(events, day.first().and_then(|gain| gain.over("persistence", ENOUGH)));
+            let day = skill(&job.totals, None, Span::Day);
+            self.judge(events, day.first().and_then(|day| day.over("persistence", ENOUGH)));
         }
         self.looks += 1;
     }

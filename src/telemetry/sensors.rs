@@ -28,7 +28,7 @@ pub struct SensorState {
     pub missing: AtomicU64,
     /// Frames that were not used, for whatever reason.
     pub rejected: AtomicU64,
-    /// Of those, frames older than the newest.
+    /// Frames that came after a newer one, used or not.
     pub late: AtomicU64,
     /// Forecasts made.
     pub forecasts: AtomicU64,
@@ -42,9 +42,13 @@ pub struct SensorState {
     pub valid_time: AtomicI64,
     /// How long it takes from a frame to the next, running mean in milliseconds.
     interval: AtomicU64,
-    /// How far its codes have moved from those of the training data, as the bits of a number; 0
-    /// while nobody says.
-    drift: AtomicU64,
+    /// How far its codes have moved from those of the training data; unknown while the window that
+    /// this is taken over is not full.
+    pub drift: Gauge,
+    /// The share of missing pixels among the frames that drift is taken over.
+    pub missing_pixels: Gauge,
+    /// How often its gate closed: a baseline took the place of the network.
+    pub gate_closed: AtomicU64,
     /// How many frames that is taken over by now, and how many it is to be taken over, in the upper
     /// and the lower half; 0 while nobody says.
     usage: AtomicU64,
@@ -54,6 +58,27 @@ pub struct SensorState {
     pub(super) arrivals: Mutex<VecDeque<(Time, Instant)>>,
     /// Its newest frame in little.
     pub(super) thumb: Mutex<Option<Thumb>>,
+}
+
+/// A number that many may look at while it changes, if it is known.
+pub struct Gauge(AtomicU64);
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self(AtomicU64::new(f64::NAN.to_bits()))
+    }
+}
+
+impl Gauge {
+    /// The number, if anybody said.
+    pub fn get(&self) -> Option<f64> {
+        Some(f64::from_bits(self.0.load(Relaxed))).filter(|number| !number.is_nan())
+    }
+
+    /// Says what it is; `None` if that is not known any more.
+    pub fn set(&self, number: Option<f64>) {
+        self.0.store(number.unwrap_or(f64::NAN).to_bits(), Relaxed);
+    }
 }
 
 /// A frame in little: from 0 for the least value to 254 for the largest, 255 for missing.
@@ -81,9 +106,14 @@ pub(super) enum Standing {
 }
 
 impl SensorState {
-    /// A frame was used.
-    pub(super) fn used(&self, valid_time: Time) {
-        self.valid_time.fetch_max(valid_time, Relaxed);
+    /// A frame was used. One that begins the sensor `anew` is its newest whatever was before: its
+    /// clock was set. One that is read again after a restart was late then, if it was.
+    pub(super) fn used(&self, valid_time: Time, anew: bool, again: bool) {
+        if anew {
+            self.valid_time.store(valid_time, Relaxed);
+        }
+        let late = valid_time < self.valid_time.fetch_max(valid_time, Relaxed);
+        self.late.fetch_add((late && !again).into(), Relaxed);
         self.came();
     }
 
@@ -102,21 +132,6 @@ impl SensorState {
             self.interval.store(if mean == 0 { last } else { (7 * mean + last) / 8 }, Relaxed);
         }
         self.frames.fetch_add(1, Relaxed);
-    }
-
-    /// How far its codes have moved from those of the training data, if anybody said.
-    pub fn drift(&self) -> Option<f64> {
-        match self.drift.load(Relaxed) {
-            0 => None,
-            bits => Some(f64::from_bits(bits)),
-        }
-    }
-
-    /// Says how far its codes have moved from those of the training data; `None` while the window
-    /// that this is taken over is not full.
-    pub fn set_drift(&self, drift: Option<f64>) {
-        let bits = drift.map_or(0, |drift| drift.max(f64::MIN_POSITIVE).to_bits());
-        self.drift.store(bits, Relaxed);
     }
 
     /// How many frames there are of the window that drift is taken over, and how many it wants, if
@@ -192,6 +207,11 @@ impl Sensors {
         self.ours.contains(&((route(id) % self.peers as u64) as usize))
     }
 
+    /// Whether the job has this sensor, and a worker of this process owns it.
+    pub(super) fn ours(&self, id: &SensorId) -> bool {
+        self.owns(id) && self.catalogue.get(id).is_some()
+    }
+
     /// The sensor of this name, if it is the job's and ours and there is room for it.
     pub fn get(&self, id: &SensorId) -> Option<Arc<SensorState>> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +219,9 @@ impl Sensors {
             return Some(Arc::clone(state));
         }
         drop(states);
-        self.catalogue.get(id).filter(|_| self.owns(id))?;
+        if !self.ours(id) {
+            return None;
+        }
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         if states.len() >= MOST {
             return None;

@@ -1,14 +1,14 @@
 //! What the dataflow shows of itself as it runs, stream by stream.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::experts::Consulted;
 use physicnet_operators::quantization::{Coded, Drift};
-use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId, Serving};
+use physicnet_stream::{Forecast, Frame, Reason, Reject, SensorId, Serving, Time};
 use timely::progress::Stamp;
 
 use super::events::{Kind, now};
@@ -59,9 +59,6 @@ impl Telemetry {
                 known.job.health.open(*epoch);
             }
             for frame in frames {
-                if frame.replay {
-                    known.job.health.replay();
-                }
                 // What cannot be decoded may bear any name: it makes no state.
                 if frame.record.as_ref().is_some_and(|record| record.unfit.is_some()) {
                     continue;
@@ -74,6 +71,15 @@ impl Telemetry {
                     }
                 }
             }
+        }
+    }
+
+    /// Frames that were judged and not used, those among them that are read again after a restart.
+    pub(crate) fn refused(&self) -> impl FnMut(&Reject) + 'static {
+        let job = self.0.clone();
+        move |Reject { frame, .. }| {
+            let Some(job) = &job else { return };
+            job.health.judged(&frame.sensor, frame.offset, frame.replay, false);
         }
     }
 
@@ -111,7 +117,8 @@ impl Telemetry {
                 if frame.filled() {
                     state.missing.fetch_add(1, Relaxed);
                 } else {
-                    state.used(frame.valid_time);
+                    let anew = frame.plan.as_ref().is_some_and(|plan| plan.restart);
+                    state.used(frame.valid_time, anew, frame.replay);
                 }
                 if let (false, true, Some(plane)) = (frame.filled(), job.views.looked(), plane(0)) {
                     thumb(state, plane, [height, width]);
@@ -120,6 +127,8 @@ impl Telemetry {
             if frame.filled() {
                 return;
             }
+            let leads = frame.plan.as_ref().is_some_and(|plan| !plan.windows.is_empty());
+            job.health.judged(&frame.sensor, frame.offset, frame.replay, leads);
             let make = |channel| Some(Field::little(plane(channel)?, [height, width], SIDE));
             let at = frame.valid_time;
             job.views.keep(&frame.sensor, make, |kept, field| put(&mut kept.frames, at, field));
@@ -163,9 +172,10 @@ impl Telemetry {
         let mut alarmed = HashSet::new();
         move |drift| {
             let Some(known) = &mut known else { return };
-            let Drift { sensor, distance, frames, window, alarm, .. } = drift;
+            let Drift { sensor, distance, frames, window, missing, alarm, .. } = drift;
             if let Some(state) = known.get(sensor) {
-                state.set_drift(*distance);
+                state.drift.set(*distance);
+                state.missing_pixels.set(Some(*missing));
                 state.set_usage(*frames, *window);
             }
             let events = &known.job.events;
@@ -197,10 +207,12 @@ impl Telemetry {
                 if forecast.revision > 0 {
                     state.revisions.fetch_add(1, Relaxed);
                 }
-                let mut arrivals = state.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-                let arrived = arrivals.iter().position(|(at, _)| *at == forecast.reference_time);
-                if let Some((_, at)) = arrived.and_then(|at| arrivals.remove(at)) {
-                    job.latency.add(at.elapsed().as_secs_f64());
+                if let Ok(mut arrivals) = state.arrivals.try_lock() {
+                    let of = |(at, _): &(Time, Instant)| *at == forecast.reference_time;
+                    let arrived = arrivals.iter().position(of);
+                    if let Some((_, at)) = arrived.and_then(|at| arrivals.remove(at)) {
+                        job.latency.add(at.elapsed().as_secs_f64());
+                    }
                 }
             }
             if forecast.revision > 0 {

@@ -44,11 +44,10 @@ fn watch(
 ) -> Result<()> {
     let mut told = Told { state, heard: Instant::now(), trouble: None };
     let answers = ask(client.clone());
-    let mut first = 0_usize;
+    let mut look = screen::Look::default();
     loop {
         answers.try_iter().for_each(|answer| told.take(answer));
-        terminal
-            .draw(|frame| screen::draw(frame, &told.state, told.trouble().as_deref(), first))?;
+        terminal.draw(|frame| screen::draw(frame, &told.state, told.trouble().as_deref(), look))?;
         if event::poll(LOOK)? {
             let Event::Key(key) = event::read()? else { continue };
             let control = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -56,12 +55,13 @@ fn watch(
                 _ if key.kind != KeyEventKind::Press => {}
                 KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
                 KeyCode::Char('c') if control => return Ok(()),
-                KeyCode::Down => first = first.saturating_add(1),
-                KeyCode::Up => first = first.saturating_sub(1),
+                KeyCode::Down => look.first = look.first.saturating_add(1),
+                KeyCode::Up => look.first = look.first.saturating_sub(1),
+                KeyCode::Char('s') => look.score = look.score.wrapping_add(1),
                 _ => {}
             }
             let count = told.state["sensors"].as_array().map_or(0, Vec::len);
-            first = first.min(count.saturating_sub(1));
+            look.first = look.first.min(count.saturating_sub(1));
         }
     }
 }

@@ -9,10 +9,22 @@ use serde_json::Value;
 
 use super::text;
 
-/// Draws the state; `trouble` is why it is old, if it is, and `first` the sensor on top.
-pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, first: usize) {
-    let (skill, stages) = (text::skill(state), text::stages(state));
-    let [head, middle, scores, events, keys] = Layout::vertical([
+/// What is looked at.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Look {
+    /// The sensor on top.
+    pub(super) first: usize,
+    /// The score, in the order of [`text::scores`], and from the first one again.
+    pub(super) score: usize,
+}
+
+/// Draws the state; `trouble` is why it is old, if it is.
+pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, look: Look) {
+    let Look { first, score } = look;
+    let scores = text::scores(state);
+    let score = scores.get(score % scores.len().max(1)).copied().unwrap_or("rmse");
+    let (skill, stages) = (text::skill(state, score), text::stages(state));
+    let [head, middle, below, events, keys] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Min(5),
         Constraint::Length(skill.len() as u16 + 2),
@@ -20,7 +32,7 @@ pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, firs
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let better = state["skill"][0]["gain"]["persistence"].as_f64();
+    let better = state["lately"][0]["gain"]["persistence"].as_f64();
     let colour = better.map_or(Color::Reset, |gain| signal(gain > 0.0));
     let told = vec![
         match trouble {
@@ -37,7 +49,7 @@ pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, firs
     sensors.drain(1..=first.min(count.saturating_sub(1)));
     table(frame, left, &format!(" sensors ({count}) "), sensors);
     table(frame, right, " stages ", stages);
-    table(frame, scores, &format!(" RMSE by lead{} ", text::unit(state)), skill);
+    table(frame, below, &format!(" {} ", text::title(state, score)), skill);
     let lines: Vec<Line> = text::events(state)
         .into_iter()
         .flatten()
@@ -47,7 +59,8 @@ pub(super) fn draw(frame: &mut Frame, state: &Value, trouble: Option<&str>, firs
         })
         .collect();
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" events ")), events);
-    frame.render_widget(Line::styled("q quits   up and down: sensors", Color::DarkGray), keys);
+    let told = "q quits   up and down: sensors   s: another score";
+    frame.render_widget(Line::styled(told, Color::DarkGray), keys);
 }
 
 fn signal(good: bool) -> Color {
@@ -94,25 +107,46 @@ mod tests {
                       "latency_seconds": 0.02, "rooms": [
                 {"name": "experts", "per_second": 8.0, "batch": 2.5, "seconds": 0.02, "busy": [0.5]}]},
             "sensors": [{"id": "a", "standing": "silent", "frames": 3, "frame_age_seconds": 40.0,
-                         "forecasts": 1, "missing": 0, "late": 1, "rejected": 1}],
-            "skill": [{"units": "mm h-1", "gain": {"persistence": 0.25},
-                       "rmse": {"physicnet": [0.3], "persistence": [0.4]}}],
+                         "forecasts": 1, "missing": 0, "late": 4, "rejected": 1,
+                         "drift": 0.125, "missing_pixels": 0.375}],
+            "lately": [{"span": "day", "gain": {"persistence": 0.25}}],
+            "skill": [{"units": "mm h-1", "scores": {
+                "rmse": {"physicnet": [0.3], "persistence": [0.4]},
+                "csi_0.1": {"physicnet": [0.71], "persistence": [0.62]}}}],
             "events": [{"time": 0, "kind": "alarm", "sensor": "a", "text": "no frame for 40 s"}],
         });
-        let mut terminal = Terminal::new(TestBackend::new(110, 24)).unwrap();
-        terminal.draw(|frame| draw(frame, &state, None, 0)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(200, 24)).unwrap();
+        let look = Look::default();
+        terminal.draw(|frame| draw(frame, &state, None, look)).unwrap();
         let shown = terminal.backend().to_string();
-        for expected in ["radar", "25 % below persistence", "silent", "experts", "0.3000", "alarm"]
-        {
+        for expected in [
+            "radar",
+            "25 % below persistence over the last day",
+            "silent",
+            "experts",
+            "RMSE by lead, mm h-1",
+            "0.3000",
+            "alarm",
+            "drift",
+            "0.12",
+            "37.5 %",
+        ] {
             assert!(shown.contains(expected), "{expected}: {shown}");
         }
-        terminal.draw(|frame| draw(frame, &state, Some("no answer for 3 s"), 0)).unwrap();
+        for (score, expected) in [(1, "0.7100"), (2, "0.3000")] {
+            terminal.draw(|frame| draw(frame, &state, None, Look { score, ..look })).unwrap();
+            let shown = terminal.backend().to_string();
+            assert!(shown.contains(expected), "{score}: {shown}");
+        }
+        terminal.draw(|frame| draw(frame, &state, Some("no answer for 3 s"), look)).unwrap();
         let shown = terminal.backend().to_string();
         assert!(shown.contains("no answer for 3 s") && shown.contains("0.3000"), "{shown}");
         // A job that has only begun, and any size of a screen.
         for (width, height) in [(1, 1), (20, 5), (300, 80)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(frame, &json!({}), None, 7)).unwrap();
+            terminal
+                .draw(|frame| draw(frame, &json!({}), None, Look { first: 7, score: 7 }))
+                .unwrap();
         }
     }
 }

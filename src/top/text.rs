@@ -24,7 +24,9 @@ pub(super) fn snapshot(state: &Value) -> String {
     };
     table("sensors", sensors(state));
     table("stages", stages(state));
-    table(&format!("RMSE by lead{}", unit(state)), skill(state));
+    for score in scores(state) {
+        table(&title(state, score), skill(state, score));
+    }
     let events = events(state);
     if !events.is_empty() {
         table("events", events);
@@ -54,21 +56,34 @@ pub(super) fn head(state: &Value) -> String {
 
 /// Whether it is better than persistence.
 pub(super) fn answer(state: &Value) -> String {
-    let Some(gains) = state["skill"][0]["gain"].as_object() else {
+    let lately = &state["lately"][0];
+    let Some(gains) = lately["gain"].as_object() else {
         return "nothing has been verified yet".to_owned();
     };
+    let span = if lately["span"] == "day" { "over the last day" } else { "over all time" };
     let told = gains.iter().filter_map(|(name, gain)| {
         let gain = 100.0 * gain.as_f64()?;
         let side = if gain < 0.0 { "above" } else { "below" };
         Some(format!("{:.0} % {side} {name}", gain.abs()))
     });
-    format!("RMSE {}", told.collect::<Vec<_>>().join(", "))
+    format!("RMSE {} {span}", told.collect::<Vec<_>>().join(", "))
 }
 
 /// A row for each sensor, after their heads.
 pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
-    let heads =
-        ["name", "state", "frames", "newest", "forecasts", "missing", "late", "not used", "serves"];
+    let heads = [
+        "name",
+        "state",
+        "frames",
+        "newest",
+        "forecasts",
+        "missing",
+        "late",
+        "not used",
+        "drift",
+        "no data",
+        "serves",
+    ];
     let mut rows = vec![heads.map(String::from).to_vec()];
     for sensor in list(&state["sensors"]) {
         let count = |key: &str| sensor[key].to_string();
@@ -81,6 +96,10 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
             count("missing"),
             count("late"),
             count("rejected"),
+            sensor["drift"].as_f64().map_or("-".to_owned(), |drift| format!("{drift:.2}")),
+            sensor["missing_pixels"]
+                .as_f64()
+                .map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share)),
             sensor["serving"].as_str().unwrap_or("-").to_owned(),
         ]);
     }
@@ -125,23 +144,41 @@ pub(super) fn stages(state: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-/// A row for each product with its RMSE by lead, after their heads.
-pub(super) fn skill(state: &Value) -> Vec<Vec<String>> {
-    let Some(products) = state["skill"][0]["rmse"].as_object() else { return Vec::new() };
+/// The scores that are told of, those that most look for first.
+pub(super) fn scores(state: &Value) -> Vec<&str> {
+    const ORDER: [&str; 8] = ["rmse", "mae", "bias", "csi", "fss", "ssim", "pod", "far"];
+    let all = state["skill"][0]["scores"].as_object();
+    let mut all: Vec<&str> = all.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let rank = |name: &str| ORDER.iter().position(|kind| name.split('_').next() == Some(kind));
+    all.retain(|name| rank(name).is_some());
+    all.sort_by_key(|name| rank(name));
+    all
+}
+
+/// What a score is called over its table.
+pub(super) fn title(state: &Value, score: &str) -> String {
+    let units = if matches!(score, "rmse" | "mae" | "bias") { unit(state) } else { String::new() };
+    format!("{} by lead{units}", score.to_uppercase().replace('_', " "))
+}
+
+/// A row for each product with its `score` by lead, after their heads.
+pub(super) fn skill(state: &Value, score: &str) -> Vec<Vec<String>> {
+    let scores = &state["skill"][0]["scores"];
+    let Some(products) = scores[score].as_object() else { return Vec::new() };
     let leads = products.values().map(|leads| list(leads).len()).max().unwrap_or(0);
     let heads = (1..=leads).map(|lead| format!("+{lead}"));
     let mut rows = vec![std::iter::once(String::new()).chain(heads).collect::<Vec<_>>()];
     let mut names: Vec<&String> = products.keys().collect();
     names.sort_by_key(|name| (*name != "physicnet", *name));
     for name in names {
-        let cells = list(&products[name]).iter().map(|rmse| short(rmse.as_f64()));
+        let cells = list(&products[name]).iter().map(|value| short(value.as_f64()));
         rows.push(std::iter::once(name.clone()).chain(cells).collect());
     }
     rows
 }
 
 /// The unit of the scores, if they have one.
-pub(super) fn unit(state: &Value) -> String {
+fn unit(state: &Value) -> String {
     match state["skill"][0]["units"].as_str() {
         None | Some("" | "1") => String::new(),
         Some(units) => format!(", {units}"),

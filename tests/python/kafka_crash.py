@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from streaming_data_types.dataarray_da00 import Variable, serialise_da00
+from streaming_data_types.dataarray_da00 import Variable, deserialise_da00, serialise_da00
 
 SIDE = 16
 MINUTE = 60_000_000_000
@@ -179,6 +179,26 @@ def wait_for_quiet(args, topic, job, seconds=300):
         assert time.monotonic() < begun + seconds, f"{topic}: {counts[-5:]}\n{job.said()}"
         counts.append(count(args, topic))
         time.sleep(1)
+
+
+def revised(by_key, until):
+    """Holds that the forecasts of each sensor and reference time are its revisions 0, 1, ... n in
+    their order, each other than the one before it, and that they reach to `until`; says how many were
+    revised."""
+    again = 0
+    for key, messages in by_key.items():
+        last = {}
+        for value, _ in messages:
+            forecast = deserialise_da00(value)
+            said = {variable.name: variable.data for variable in forecast.data}
+            at, revision = forecast.timestamp_ns, int(said["revision"])
+            before, field = last.get(at, (-1, None))
+            assert revision == before + 1, f"{key}, {at}: revision {revision} after {before}"
+            assert field is None or not np.array_equal(field, said["signal"]), f"{key}, {at}: no news"
+            again += revision == 1
+            last[at] = revision, said["signal"]
+        assert max(last) >= until, f"{key}: nothing after {max(last)}"
+    return again
 
 
 def verified(job):
@@ -350,6 +370,11 @@ def suffer(args):
             ours, theirs = told[0].get(key, []), told[1].get(key, [])
             first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
             assert ours == theirs, f"{kind} of {key} differ from number {first} on: {folder}"
+        if args.revise and kind == "forecasts":
+            again = revised(told[0], (len(steps) - 5) * MINUTE)
+            # Those that change places revise what was made for want of them, and so do corrections.
+            assert again >= args.sensors * len(steps) // 11, f"only {again} were revised"
+            print(f"{again} reference times were forecast again")
     if args.revise:
         ours, theirs = verified(whole), verified(job)
         assert len(ours) > args.sensors and ours == theirs, f"other scores: {folder}"

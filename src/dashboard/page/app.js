@@ -1,7 +1,7 @@
 // The page: asks the job how it does, and shows it.
 
 import * as fields from "./fields.js";
-import { dataflow, short, skillChart, skillTable, time, unit, usage } from "./charts.js";
+import { dataflow, scoreNames, scoreTitle, short, skillChart, skillTable, time, unit, usage } from "./charts.js";
 import { isDark, viridis } from "./colours.js";
 
 const narrow = () => innerWidth < 800;
@@ -107,23 +107,23 @@ function answer(id, value, kind, more) {
 
 function showAnswers() {
   const { state } = view;
-  const skill = state.skill.find((skill) => skill.channel === view.channel) ?? state.skill[0];
-  const gain = skill?.gain?.persistence;
+  const lately = state.lately.find((of) => of.channel === view.channel) ?? state.lately[0];
+  const gain = lately?.gain.persistence;
   if (Number.isFinite(gain)) {
     const percent = (share) => `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"}`;
-    const others = Object.entries(skill.gain).filter(([name, g]) => name !== "persistence" && Number.isFinite(g));
+    const others = Object.entries(lately.gain).filter(([name, g]) => name !== "persistence" && Number.isFinite(g));
     const beside = others.map(([name, g]) => `; ${percent(g)} than that of ${name}`).join("");
     answer("better", `${gain > 0 ? "Yes" : "No"}: ${Math.abs(100 * gain).toFixed(0)} % ${gain > 0 ? "less" : "more"} error`, gain > 0 ? "good" : "bad",
-      `Its error is ${percent(gain)} than that of persistence${beside}.`);
+      `${lately.span === "day" ? "Over the last day" : "Over all time"} its error is ${percent(gain)} than that of persistence${beside}.`);
   } else {
     answer("better", "Not known", "", state.job.scoring ? "No forecast has been verified yet." : "The job has no `scoring`.");
   }
   const counts = state.standings;
   const silent = counts.silent ?? 0;
-  const late = state.rejects.late ?? 0;
+  const { late } = state;
   const latency = Number.isFinite(state.rates.latency_seconds) ? ` Frame to forecast: ${time(state.rates.latency_seconds)}.` : "";
   const stuck = state.unready.find((why) => why.includes("durable"));
-  const told = [silent && `${silent} silent`, late && `${late} late frames`, stuck && "nothing becomes durable"].filter(Boolean);
+  const told = [silent && `${silent} silent`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
   const doing = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
   answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}`);
 }
@@ -154,7 +154,9 @@ function showSensors() {
       `${sensor.frames} frames`,
       sensor.frame_age_seconds !== null && `newest ${time(sensor.frame_age_seconds)} ago`,
       sensor.rejected && `${sensor.rejected} not used`,
+      sensor.late && `${sensor.late} late`,
       sensor.missing && `${sensor.missing} missing`,
+      sensor.missing_pixels && `${(100 * sensor.missing_pixels).toFixed(1)} % of pixels missing`,
       sensor.revisions && `${sensor.revisions} revised`,
       sensor.drift !== null && `drift ${sensor.drift.toFixed(2)}`,
       sensor.drift === null && sensor.drift_window?.frames < sensor.drift_window?.of &&
@@ -187,8 +189,23 @@ function showSkill() {
   const told = one ? view.latest : view.state;
   const all = (span === "all" ? told?.skill : told?.recent?.[span]) ?? [];
   const skill = all.find((skill) => skill.channel === view.channel) ?? all[0];
-  $("skill-chart").innerHTML = skill ? skillChart(skill, narrow()) : "<p class=quiet>Nothing has been verified yet.</p>";
-  $("skill-table").innerHTML = skill ? skillTable(skill) : "";
+  const score = skill && showScores(skill);
+  $("skill-chart").innerHTML = score ? skillChart(skill, score, narrow()) : "<p class=quiet>Nothing has been verified yet.</p>";
+  $("skill-table").innerHTML = score ? skillTable(skill, score) : "";
+}
+
+/** Offers the scores that there are, and says which is chosen. */
+function showScores(skill) {
+  const names = scoreNames(skill);
+  const select = $("score");
+  const options = names.map((name) => [name, scoreTitle(name, skill.units)]);
+  if (select.dataset.options !== String(options)) {
+    const chosen = select.value;
+    select.dataset.options = options;
+    select.replaceChildren(...options.map(([name, title]) => new Option(title, name)));
+    select.value = names.includes(chosen) ? chosen : names[0];
+  }
+  return select.value;
 }
 
 function showUsage() {
@@ -366,7 +383,7 @@ $("lead").addEventListener("input", () => { play(false); view.step = Number($("l
 $("arrows").addEventListener("change", drawFields);
 $("channel").addEventListener("change", () => { view.channel = Number($("channel").value); choose(view.sensor); });
 document.querySelectorAll("[name=which]").forEach((radio) => radio.addEventListener("change", () => askSensor().catch(() => {})));
-document.querySelectorAll("[name=whose], [name=span]").forEach((radio) => radio.addEventListener("change", showSkill));
+document.querySelectorAll("[name=whose], [name=span], #score").forEach((radio) => radio.addEventListener("change", showSkill));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFields);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;

@@ -16,25 +16,48 @@ export function short(value) {
   return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-export const products = (skill) => Object.keys(skill.rmse).sort((a, b) => rank(a) - rank(b));
+const products = (values) => Object.keys(values).sort((a, b) => rank(a) - rank(b));
 
 /** The unit of a quantity after its value or name; pure numbers have none. */
 export const unit = (units, before = " ") => (units && units !== "1" ? `${before}${units}` : "");
 
-/** RMSE by lead, a line for each product. */
-export function skillChart(skill, narrow) {
-  const names = products(skill);
-  const leads = Math.max(1, ...names.map((name) => skill.rmse[name].length));
-  const all = names.flatMap((name) => skill.rmse[name]).filter(Number.isFinite);
+const PLAIN = {
+  rmse: "RMSE", mae: "MAE", bias: "Bias", ssim: "SSIM", corr: "Correlation", rel_l2: "Relative error", coverage: "Coverage",
+};
+const TABLES = { csi: "CSI", pod: "POD", far: "FAR", fbias: "Frequency bias" };
+
+/** The scores of a channel in the order in which people look for them. */
+export function scoreNames(skill) {
+  const kinds = ["rmse", "mae", "bias", "csi", "fss", "ssim", "pod", "far", "fbias", "corr", "rel_l2", "coverage"];
+  const kind = (name) => kinds.findIndex((kind) => name === kind || name.startsWith(`${kind}_`));
+  return Object.keys(skill.scores).filter((name) => kind(name) >= 0).sort((a, b) => kind(a) - kind(b));
+}
+
+/** What a score is called, with its threshold and scale, and its unit where it has one. */
+export function scoreTitle(name, units) {
+  if (PLAIN[name]) return `${PLAIN[name]}${["rmse", "mae", "bias"].includes(name) ? unit(units, ", ") : ""}`;
+  const [kind, above, scale] = name.split("_");
+  const beyond = `above ${above}${unit(units)}`;
+  return kind === "fss" ? `FSS ${beyond}, ${scale} pixels` : `${TABLES[kind]} ${beyond}`;
+}
+
+/** A score by lead, a line for each product. */
+export function skillChart(skill, score, narrow) {
+  const values = skill.scores[score];
+  const names = products(values);
+  const leads = Math.max(1, ...names.map((name) => values[name].length));
+  const all = names.flatMap((name) => values[name]).filter(Number.isFinite);
   if (!all.length) return "";
   const [w, h, left, bottom] = [narrow ? 350 : 560, 230, 46, 40];
-  const top = Math.max(...all) * 1.05;
+  // From 0, on either side of which a bias may lie.
+  const [low, high] = [1.05 * Math.min(0, ...all), 1.05 * Math.max(0, ...all)];
+  const span = high - low || 1;
   const x = (lead) => left + ((w - left - 110) * (lead - 1)) / Math.max(1, leads - 1);
-  const y = (value) => 10 + (h - bottom - 10) * (1 - value / top);
+  const y = (value) => 10 + (h - bottom - 10) * (1 - (value - low) / span);
   let svg = "";
-  const ten = 10 ** Math.floor(Math.log10(top / 2));
-  const tick = ten * [1, 2, 5].findLast((n) => n * ten <= top / 2);
-  for (let value = 0; value <= top; value += tick) {
+  const ten = 10 ** Math.floor(Math.log10(span / 2));
+  const tick = ten * [1, 2, 5].findLast((n) => n * ten <= span / 2);
+  for (let value = Math.ceil(low / tick) * tick; value <= low + span; value += tick) {
     svg += `<line class="grid" x1="${left}" x2="${w - 110}" y1="${y(value)}" y2="${y(value)}"/>`;
     svg += `<text class="dim" x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${short(value)}</text>`;
   }
@@ -46,11 +69,11 @@ export function skillChart(skill, narrow) {
   const ends = [];
   // Ours last, over the others.
   for (const name of names.toReversed()) {
-    const points = skill.rmse[name].map((value, i) => [i + 1, value]).filter(([, v]) => Number.isFinite(v));
+    const points = values[name].map((value, i) => [i + 1, value]).filter(([, v]) => Number.isFinite(v));
     if (!points.length) continue;
     const line = LINES.includes(name) ? name : "other";
     const path = points.map(([lead, value], i) => `${i ? "L" : "M"}${x(lead).toFixed(1)},${y(value).toFixed(1)}`);
-    svg += `<path class="line ${line}" d="${path.join("")}"/>`;
+    svg += `<path class="line ${line}" data-product="${escape(name)}" d="${path.join("")}"/>`;
     const [lead, value] = points[points.length - 1];
     ends.push({ name, line, x: x(lead) + 8, y: y(value) + 4 });
   }
@@ -59,17 +82,19 @@ export function skillChart(skill, narrow) {
     if (i && end.y < ends[i - 1].y + 14) end.y = ends[i - 1].y + 14;
     svg += `<text x="${end.x}" y="${end.y}" class="name ${end.line}">${escape(end.name)}</text>`;
   });
-  const title = `RMSE of ${skill.variable}${unit(skill.units, ", ")}`;
+  const title = `${scoreTitle(score, skill.units)} of ${skill.variable}`;
   return `<svg viewBox="0 0 ${w} ${h}" role="img" aria-label="${escape(title)} by lead; the table below has the numbers">${svg}</svg>`;
 }
 
-export function skillTable(skill) {
-  const names = products(skill);
-  const leads = Math.max(0, ...names.map((name) => skill.rmse[name].length));
+export function skillTable(skill, score) {
+  const values = skill.scores[score];
+  const names = products(values);
+  const leads = Math.max(0, ...names.map((name) => values[name].length));
+  const title = escape(scoreTitle(score, skill.units));
   const head = Array.from({ length: leads }, (_, i) => `<th scope="col">+${i + 1}</th>`).join("");
-  let rows = `<caption class="hidden">RMSE by lead</caption><thead><tr><th scope="col">RMSE${escape(unit(skill.units, ", "))}</th>${head}</tr></thead><tbody>`;
+  let rows = `<caption class="hidden">${title} by lead</caption><thead><tr><th scope="col">${title}</th>${head}</tr></thead><tbody>`;
   for (const name of names) {
-    const cells = skill.rmse[name].map((value) => `<td>${short(value)}</td>`).join("");
+    const cells = values[name].map((value) => `<td>${short(value)}</td>`).join("");
     rows += `<tr data-product="${escape(name)}"><th scope="row">${escape(name)}</th>${cells}</tr>`;
   }
   const pairs = skill.pairs.map((count) => `<td>${count}</td>`).join("");
