@@ -13,7 +13,7 @@ use super::cadence::{check, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
-use super::place::AT_ONCE;
+use super::place::{AT_ONCE, shown};
 use super::store::{Store, Stored};
 
 /// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
@@ -50,7 +50,7 @@ impl Archive {
     /// When it is no store, lacks a variable, or its dims, times or types are not understood:
     /// the error names the store, the array, and what there is instead.
     pub fn open(config: &ZarrSource) -> Result<Self> {
-        config.validate().map_err(|e| Error::new(config.path.display(), e))?;
+        config.validate().map_err(|e| Error::new(shown(&config.path), e))?;
         let mut store = Store::open(&config.path)?;
         // Another program may be appending this very moment: xarray takes the consolidated
         // metadata away meanwhile. A store that never has it is taken as it is.
@@ -70,7 +70,7 @@ impl Archive {
 
     /// The archive in a store that is open.
     pub(super) fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
-        let path = &config.path.display();
+        let path = &shown(&config.path);
         let time = time_dim(store)?;
         let variables = variables(store, config, &time)?;
         let Some(first) = variables.first() else {
@@ -147,7 +147,7 @@ impl Archive {
         let new = Self { config: self.config.clone(), ..Self::of(&store, &config)? };
         if new.sensors != self.sensors {
             let why = "changed its grid or sensors while it was read; restart the job";
-            return Err(Error::new(self.config.path.display(), why));
+            return Err(Error::new(shown(&self.config.path), why));
         }
         Ok(Some(new))
     }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::encode::{Field, bytes, native, root};
 use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
-use super::place::{AT_ONCE, Writing};
+use super::place::{AT_ONCE, Writing, shown};
 use super::progress::{Progress, read_root};
 use super::store::Store;
 
@@ -76,7 +76,7 @@ impl ForecastStore {
 
     /// Goes on from what is committed.
     fn recover(&mut self, path: &Path, root: &Value) -> Result<()> {
-        let what = path.display();
+        let what = shown(path);
         let other = |why: String| Error::new(&what, format!("{why}; choose another path"));
         self.progress = Progress::of(root);
         if self.progress.is_none() {
@@ -137,7 +137,7 @@ impl ForecastStore {
         let found = self.files.place().list()?;
         if let Some(stranger) = found.names().find(|name| !names.contains(name)) {
             let why = format!("is not a Zarr store and holds {stranger}; choose another path");
-            return Err(Error::new(path.display(), why));
+            return Err(Error::new(shown(path), why));
         }
         found.names().try_for_each(|name| self.files.remove(name))
     }

@@ -8,6 +8,7 @@ use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
 use super::archive::Archive;
 use super::config::ZarrSource;
 use super::layout::listed;
+use super::place::shown;
 use super::store::{Store, Stored};
 
 /// What the coordinate of lead times is called.
@@ -36,7 +37,7 @@ impl Hindcast {
     /// When it is no store of forecasts, lacks a variable, or lies on another grid.
     pub fn open(path: &Path, sensor: &Sensor) -> Result<Self> {
         let store = Store::open(path)?;
-        let name = path.display().to_string();
+        let name = shown(path);
         let leads = leads(&store)?;
         let variables = sensor.grid.variables.iter().map(|variable| variable.name.clone());
         let config = ZarrSource {

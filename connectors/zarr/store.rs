@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// When there is no Zarr group there.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = place::shown(path);
         let place = place::open(path)?;
         let parse = |key: &str, bytes: &[u8]| -> Result<Value> {
             let wrong = |e| Error::new(place.name(key), format!("is not JSON: {e}"));
