@@ -128,6 +128,13 @@ impl ForecastStore {
         let unit = self.layout.unit.nanoseconds();
         let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
         self.places = places.collect();
+        // A root that the writer before has sent may come yet: it is to find another one than that
+        // which it goes on from, or it would tell of what is about to be removed.
+        if let Some(token) = self.files.token() {
+            let mut root = root.clone();
+            root["attributes"]["physicnet"]["writer"] = json!(token);
+            self.files.publish(&bytes(&root))?;
+        }
         self.trim()
     }
 

@@ -21,6 +21,8 @@ mod objects;
 mod runtime;
 #[cfg(feature = "cloud")]
 mod site;
+#[cfg(all(test, feature = "cloud"))]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +88,11 @@ pub(crate) trait Place: Send + Sync {
 pub(crate) trait Writing: Send {
     /// The store itself, to read.
     fn place(&self) -> &dyn Place;
+
+    /// What no other writer has, where what one before this has sent may still be on its way.
+    fn token(&self) -> Option<String> {
+        None
+    }
 
     /// Puts `bytes` under `key`, replacing what was there. No reader ever sees a part of them.
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()>;

@@ -12,7 +12,7 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, GetOptions, GetRange, ObjectStore,
-    ObjectStoreExt, PutMode, RetryConfig, UpdateVersion,
+    ObjectStoreExt, PutMode, PutPayload, RetryConfig, UpdateVersion,
 };
 use physicnet_stream::{Error, Result};
 
@@ -79,6 +79,13 @@ impl Site {
         Ok(site)
     }
 
+    /// The objects of `store`, for tests.
+    #[cfg(test)]
+    pub(super) fn over(store: impl ObjectStore) -> Self {
+        let (url, prefix) = ("test://store".to_owned(), "store".to_owned());
+        Self { store: Arc::new(store), url, prefix, scheme: Scheme::S3 }
+    }
+
     /// What errors call the object under `key`.
     pub(super) fn name(&self, key: &str) -> String {
         if key.is_empty() { self.url.clone() } else { format!("{}/{key}", self.url) }
@@ -143,8 +150,8 @@ impl Site {
         Ok(Listed { files: objects.collect(), folders: folders.collect() })
     }
 
-    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
-        let put = self.store.put(&self.key(key)?, bytes.into()).await;
+    pub(super) async fn put(&self, key: &str, bytes: PutPayload) -> Result<()> {
+        let put = self.store.put(&self.key(key)?, bytes).await;
         put.map(|_| ()).map_err(|e| self.told(key, &e))
     }
 
