@@ -183,7 +183,7 @@ impl ForecastStore {
     /// When the disk refuses, or a forecast is not like the others. Then this store must not be
     /// used again, but opened anew.
     pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
-        let (mut news, mut revised, mut changed) = (false, false, BTreeSet::new());
+        let (mut news, mut revised, mut changed) = (false, false, BTreeMap::new());
         // A repeat is of what the root tells of. What comes later is news, whatever stands there:
         // a clock that was set back makes another forecast of the same reference time.
         let told = self.progress.map_or(0, |known| known.next);
@@ -194,8 +194,9 @@ impl ForecastStore {
             if !held {
                 revised |= known.is_some();
                 let place = known.unwrap_or(self.times.len());
-                self.put(forecast, place)?;
-                changed.insert(place as u64 / LENGTH);
+                self.remember(forecast, place)?;
+                // Puts of one key may overtake one another: of several revisions the last is put.
+                changed.insert(place, forecast);
             }
             // A crash may have left a revision whose frame the root does not tell of.
             if !held || self.progress.is_none_or(|known| known.next <= forecast.offset) {
@@ -204,10 +205,13 @@ impl ForecastStore {
             }
         }
         let Some(progress) = self.progress.filter(|_| news) else { return Ok(()) };
+        for (place, forecast) in &changed {
+            self.put(forecast, *place)?;
+        }
         // A revision's number says that its values are there.
         self.files.flush()?;
         let mut numbers = Vec::new();
-        for at in changed {
+        for at in changed.keys().map(|place| *place as u64 / LENGTH).collect::<BTreeSet<_>>() {
             let mut coordinates = self.coordinates(at)?;
             numbers.extend(coordinates.pop());
             for (key, bytes) in coordinates {
@@ -237,19 +241,24 @@ impl ForecastStore {
         self.times.len() as u64
     }
 
-    /// Writes one forecast's chunks at `place`, one of the store's or the next, and remembers its
-    /// coordinates.
+    /// Writes one forecast's chunks at `place`.
     fn put(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
+        let what = || format!("forecast of {}", format_time(forecast.reference_time));
+        let key = [place as u64, 0, 0, 0];
+        for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
+            self.files.put(&field.key(&key), &field.encode(values)?)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the coordinates of a forecast at `place`, one of the store's or the next.
+    fn remember(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
         let what = || format!("forecast of {}", format_time(forecast.reference_time));
         let unit = self.layout.unit.nanoseconds();
         if forecast.reference_time % unit != 0 {
             let why = "is not on whole seconds and the store began with those that were; set \
                        `nanoseconds: true` and choose another path";
             return Err(Error::new(what(), why));
-        }
-        let key = [place as u64, 0, 0, 0];
-        for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
-            self.files.put(&field.key(&key), &field.encode(values)?)?;
         }
         let (revision, missing) = (forecast.revision as i32, forecast.missing);
         let models = &mut self.layout.models;
