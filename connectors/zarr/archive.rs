@@ -14,7 +14,7 @@ use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
 use super::place::{AT_ONCE, shown};
-use super::store::{Store, Stored};
+use super::store::{Store, Stored, Unread};
 
 /// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
 /// so reading frame by frame decodes a chunk of many frames once.
@@ -183,10 +183,15 @@ impl Archive {
     /// # Errors
     /// When there is no such frame, or a chunk cannot be read or decoded.
     pub fn read(&self, sensor: usize, frame: usize) -> Result<Frame> {
+        self.fetch(sensor, frame).map_err(Unread::error)
+    }
+
+    /// The same, telling a store that does not hand a chunk out from one that makes no sense.
+    pub(super) fn fetch(&self, sensor: usize, frame: usize) -> Result<Frame, Unread> {
         let (Some(known), Some(&row)) = (self.sensors.get(sensor), self.rows.get(frame)) else {
             let there = format!("{} sensors, {} frames", self.sensors.len(), self.rows.len());
             let why = format!("has no frame {frame} of sensor {sensor}: {there}");
-            return Err(Error::new(self.config.path.display(), why));
+            return Err(Unread::Corrupt(Error::new(shown(&self.config.path), why)));
         };
         let shape = known.grid.shape();
         let plane = shape[1] * shape[2];
@@ -286,7 +291,7 @@ impl Channels {
         cache: &Cache,
         out: &mut [f32],
         strides: [usize; 3],
-    ) -> Result<()> {
+    ) -> Result<(), Unread> {
         let Layout { time, y, x, channel, sample: samples } = self.layout;
         let dims = self.array.shape.len();
         // What to read along each dim, and how far apart that lies in the frame.
@@ -350,7 +355,7 @@ impl Channels {
     }
 
     /// The physical values of a chunk.
-    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>> {
+    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>, Unread> {
         let key = (index, place.to_vec());
         if let Some(values) = cache.get(&key) {
             return Ok(values);
@@ -362,7 +367,7 @@ impl Channels {
         };
         if values.len() != length {
             let why = format!("chunk {place:?} holds {} values, not {length}", values.len());
-            return Err(self.array.error(why));
+            return Err(Unread::Corrupt(self.array.error(why)));
         }
         cache.put(key, Arc::clone(&values));
         Ok(values)

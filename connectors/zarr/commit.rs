@@ -21,7 +21,7 @@ use super::encode::{Field, bytes, native, root};
 use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
 use super::place::{AT_ONCE, Writing, shown};
 use super::progress::{Progress, read_root};
-use super::store::Store;
+use super::store::{Store, Unread};
 
 /// A forecast store, for its one writer.
 pub(super) struct ForecastStore {
@@ -111,7 +111,8 @@ impl ForecastStore {
             let mut all = Vec::new();
             for at in 0..held.div_ceil(LENGTH) {
                 let array = open.array(name)?;
-                let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
+                let chunk = array.map(|array| array.chunk(&[at]).map_err(Unread::error));
+                let chunk = chunk.transpose()?.flatten();
                 let absent = || absent.map(|fill| fill.repeat(LENGTH as usize));
                 let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
                 all.extend(chunk.or_else(absent).ok_or_else(why)?);
