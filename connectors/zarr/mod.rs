@@ -37,4 +37,4 @@ pub use progress::{Progress, progress};
 pub use sink::sink;
 pub use source::source;
 pub use time::parse_time;
-pub use writer::{ArchiveWriter, remove};
+pub use writer::ArchiveWriter;

@@ -158,7 +158,8 @@ pub(super) fn writable(path: &Path) -> Result<()> {
     local(path)
 }
 
-/// A store at `path`, to write.
+/// A store at `path`, to write whoever else does.
+#[cfg(test)]
 pub(super) fn create(path: &Path) -> Result<Box<dyn Writing>> {
     #[cfg(feature = "cloud")]
     if is_url(path) {

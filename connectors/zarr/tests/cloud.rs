@@ -74,6 +74,11 @@ fn upload(from: &Path, to: &Path) {
     files.flush().unwrap();
 }
 
+/// Removes all that lies at `path`.
+fn remove(path: &Path) {
+    place::create(path).unwrap().remove("").unwrap();
+}
+
 pub(super) fn bits(archive: &Archive) -> Vec<Vec<u32>> {
     let frames = |sensor: usize| {
         (0..archive.times(sensor).len()).map(move |at| {
@@ -114,10 +119,31 @@ fn an_archive_is_the_same_in_a_bucket() {
     assert!(there.reopen().unwrap().is_none(), "it has not changed");
     let again = ArchiveWriter::create(&url, &grid, None, Map::new()).err().unwrap().to_string();
     assert!(again.contains("exists already"), "{again}");
-    crate::zarr::remove(&url).unwrap();
+    remove(&url);
     assert!(objects(&url).is_empty());
     let gone = Archive::open(&ZarrSource::new(&url)).err().unwrap().to_string();
     assert!(gone.starts_with(url.to_str().unwrap()) && gone.contains("is not there"), "{gone}");
+}
+
+#[test]
+fn a_data_set_in_a_bucket_is_its_writers_own() {
+    let Some(url) = bucket("radar.zarr") else { return };
+    let grid = grid(2, 3);
+    let create = || ArchiveWriter::create(&url, &grid, None, Map::new());
+    let mut first = create().unwrap();
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("is being written by process"), "{error}");
+    (0..40).for_each(|at| first.append(0, &frame("", &grid, at)).unwrap());
+    first.finish().unwrap();
+    assert_eq!(Archive::open(&ZarrSource::new(&url)).unwrap().times(0).len(), 40);
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("exists already"), "{error}");
+    assert_eq!(Archive::open(&ZarrSource::new(&url)).unwrap().times(0).len(), 40);
+    remove(&url);
+    let mut unfinished = create().unwrap();
+    (0..40).for_each(|at| unfinished.append(0, &frame("", &grid, at)).unwrap());
+    drop(unfinished);
+    assert!(objects(&url).is_empty() && read(&lease(&url)).is_none());
 }
 
 #[test]
@@ -365,7 +391,7 @@ fn who_has_lost_the_lease_commits_nothing() {
     let Some(url) = bucket("a.zarr") else { return };
     let mut first = begin(&url).unwrap();
     // Taken away, as from a process that slept for too long.
-    crate::zarr::remove(&lease(&url)).unwrap();
+    remove(&lease(&url));
     let mut second = begin(&url).unwrap();
     let before = objects(&url);
     std::thread::sleep(Duration::from_millis(600));
