@@ -1,7 +1,7 @@
 //! A sink whose frontier is what is durable: writing happens on a thread of its own.
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use physicnet_stream::{Error, Failure, Pile, Result};
 use timely::ExchangeData;
@@ -19,7 +19,8 @@ pub(crate) type Empty = CapacityContainerBuilder<Vec<()>>;
 ///
 /// What arrives while a batch is being written waits and becomes the next batch. The capability
 /// of an item is held until its batch is written: the frontier of the (empty) output is what is
-/// durable. The worker never waits for the disk. A failure is reported; then nothing more is
+/// durable. The worker never waits for the disk, but at the end: what `write` holds (a store's lock,
+/// a lease) is given back when the operator is dropped. A failure is reported; then nothing more is
 /// written and the capabilities stay, so nothing after it is ever called durable.
 pub(crate) fn durable<'scope, D: ExchangeData>(
     stream: StreamVec<'scope, u64, D>,
@@ -31,7 +32,8 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
     let scope = stream.scope();
     stream.unary_frontier::<Empty, _, _, _>(Exchange::new(route), name, move |_cap, info| {
         let wake = scope.worker().sync_activator_for(info.address.to_vec());
-        let (jobs, results) = writer(name, write, wake, &failure);
+        let (jobs, results, thread) = writer(name, write, wake, &failure);
+        let writer = Writer { jobs, thread };
         let mut pile = Pile::default();
         let mut writing: Option<Vec<Capability<u64>>> = None;
         let mut lost = Vec::new();
@@ -56,7 +58,7 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
             if writing.is_none() && lost.is_empty() && !pile.is_empty() {
                 let (caps, batch): (Vec<_>, Vec<_>) = pile.take().into_iter().unzip();
                 // The thread is idle: there is room for one batch.
-                match jobs.as_ref().map(|jobs| jobs.try_send(batch)) {
+                match writer.jobs.as_ref().map(|jobs| jobs.try_send(batch)) {
                     Some(Ok(())) => writing = Some(caps),
                     Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
                         failure.report(Error::new(name, "the thread that writes has ended"));
@@ -68,6 +70,20 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
     })
 }
 
+/// The thread that writes, which has ended when this is dropped.
+struct Writer<D> {
+    jobs: Option<SyncSender<Vec<D>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<D> Drop for Writer<D> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // One that has panicked has been told of by its silence.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 /// Starts the thread that writes batches and answers each of them, then wakes the operator. It
 /// ends when the operator does. No sender where the system refuses the thread.
 pub(crate) fn writer<D: Send + 'static>(
@@ -75,7 +91,7 @@ pub(crate) fn writer<D: Send + 'static>(
     mut write: impl FnMut(Vec<D>) -> Result<()> + Send + 'static,
     wake: SyncActivator,
     failure: &Failure,
-) -> (Option<SyncSender<Vec<D>>>, Receiver<Result<()>>) {
+) -> (Option<SyncSender<Vec<D>>>, Receiver<Result<()>>, Option<JoinHandle<()>>) {
     let (jobs, batches) = sync_channel::<Vec<D>>(1);
     let (answer, results) = channel();
     let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -87,10 +103,10 @@ pub(crate) fn writer<D: Send + 'static>(
         }
     });
     match started {
-        Ok(_) => (Some(jobs), results),
+        Ok(thread) => (Some(jobs), results, Some(thread)),
         Err(error) => {
             failure.report(Error::new(name, format!("cannot start its thread: {error}")));
-            (None, results)
+            (None, results, None)
         }
     }
 }
@@ -136,6 +152,32 @@ mod tests {
         });
         let written = written.lock().unwrap().clone();
         (written, failure.take(), done)
+    }
+
+    #[test]
+    fn what_is_held_to_write_is_given_back_with_the_operator() {
+        struct Held(Arc<Mutex<bool>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                thread::sleep(std::time::Duration::from_millis(100));
+                *self.0.lock().unwrap() = true;
+            }
+        }
+        let over = Arc::new(Mutex::new(false));
+        let held = Held(Arc::clone(&over));
+        timely::execute_directly(move |worker| {
+            let mut input = timely::dataflow::InputHandle::new();
+            worker.dataflow(|scope| {
+                let numbers = scope.input_from(&mut input).container::<Vec<u64>>();
+                let write = move |_: Vec<u64>| {
+                    let _ = &held;
+                    Ok(())
+                };
+                durable(numbers, "numbers", |_| 0, write, Failure::default());
+            });
+            input.send(1);
+        });
+        assert!(*over.lock().unwrap());
     }
 
     #[test]

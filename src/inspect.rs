@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use physicnet_connectors::SinkConfig;
-use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
+use physicnet_connectors::zarr::{Archive, ZarrSource, is_url, shown};
 use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
 use physicnet_stream::{Frame, Sensor, format_time};
@@ -54,7 +54,7 @@ pub fn inspect(
 fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) -> Result<String> {
     let mut text = String::new();
     let sensors = archive.sensors();
-    let _ = writeln!(text, "{}: {} sensors", archive.config().path.display(), sensors.len());
+    let _ = writeln!(text, "{}: {} sensors", shown(&archive.config().path), sensors.len());
     for (index, sensor) in sensors.iter().enumerate().take(LISTED) {
         let times = archive.times(index);
         let _ = writeln!(text, "\n{}: {} frames of {}", sensor.id, times.len(), form(sensor));
@@ -314,7 +314,7 @@ fn job(job: &Job) -> Result<String> {
         match sink {
             SinkConfig::Zarr(zarr) => {
                 for path in zarr.paths(&parts.catalogue)?.into_values().take(LISTED) {
-                    let _ = writeln!(text, "  forecasts: {}", path.display());
+                    let _ = writeln!(text, "  forecasts: {}", shown(&path));
                 }
             }
             SinkConfig::Kafka(kafka) => {

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use physicnet_connectors::kafka::format::Format;
 use physicnet_connectors::kafka::{Cluster, Published, Publisher};
 use physicnet_connectors::synthetic::{Recording, SyntheticSource};
-use physicnet_connectors::zarr::{Archive, ZarrSource, is_url};
+use physicnet_connectors::zarr::{Archive, ZarrSource, is_url, shown};
 use physicnet_stream::{Frame, Sensor, Stop, Time};
 
 use crate::config::load;
@@ -126,7 +126,7 @@ impl Origin {
             source.validate()?;
             let archive = Box::new(Archive::open(&source)?);
             let frames = archive.times(0).len();
-            ensure!(frames > 0, "{}: has no frames in the period", path.display());
+            ensure!(frames > 0, "{}: has no frames in the period", shown(path));
             return Ok(Self::Store { archive, repeat: *repeat });
         }
         let of_stores = [

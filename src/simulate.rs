@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use physicnet_connectors::synthetic::{Recording, SyntheticSource};
-use physicnet_connectors::zarr::{ArchiveWriter, remove};
+use physicnet_connectors::zarr::ArchiveWriter;
 use physicnet_stream::{Frame, Stop};
 use serde_json::{Map, Value, json};
 
@@ -47,10 +47,7 @@ fn simulate_on(threads: usize, config: &SyntheticSource, out: &Path, stop: &Stop
     let written = write(threads, config, &mut writer, stop, &bar);
     let done = written.and_then(|()| Ok(writer.finish()?));
     bar.finish_and_clear();
-    done.inspect_err(|_| {
-        // All that is there is ours, and half a data set would only be in the way.
-        let _ = remove(out);
-    })
+    done
 }
 
 fn write(

@@ -191,7 +191,7 @@ fn commit<'scope>(
                     let (_, open) = open.entry(*cap.time()).or_insert((cap, Vec::new()));
                     open.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
-                let Some((jobs, results)) = &written else { return };
+                let Some((jobs, results, _)) = &written else { return };
                 match results.try_recv() {
                     Ok(Ok(())) => writing = None,
                     Ok(Err(error)) => {

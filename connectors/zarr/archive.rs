@@ -13,8 +13,8 @@ use super::cadence::{check, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
-use super::place::AT_ONCE;
-use super::store::{Store, Stored};
+use super::place::{AT_ONCE, shown};
+use super::store::{Store, Stored, Unread};
 
 /// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
 /// so reading frame by frame decodes a chunk of many frames once.
@@ -50,7 +50,7 @@ impl Archive {
     /// When it is no store, lacks a variable, or its dims, times or types are not understood:
     /// the error names the store, the array, and what there is instead.
     pub fn open(config: &ZarrSource) -> Result<Self> {
-        config.validate().map_err(|e| Error::new(config.path.display(), e))?;
+        config.validate().map_err(|e| Error::new(shown(&config.path), e))?;
         let mut store = Store::open(&config.path)?;
         // Another program may be appending this very moment: xarray takes the consolidated
         // metadata away meanwhile. A store that never has it is taken as it is.
@@ -70,7 +70,7 @@ impl Archive {
 
     /// The archive in a store that is open.
     pub(super) fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
-        let path = &config.path.display();
+        let path = &shown(&config.path);
         let time = time_dim(store)?;
         let variables = variables(store, config, &time)?;
         let Some(first) = variables.first() else {
@@ -147,7 +147,7 @@ impl Archive {
         let new = Self { config: self.config.clone(), ..Self::of(&store, &config)? };
         if new.sensors != self.sensors {
             let why = "changed its grid or sensors while it was read; restart the job";
-            return Err(Error::new(self.config.path.display(), why));
+            return Err(Error::new(shown(&self.config.path), why));
         }
         Ok(Some(new))
     }
@@ -183,10 +183,15 @@ impl Archive {
     /// # Errors
     /// When there is no such frame, or a chunk cannot be read or decoded.
     pub fn read(&self, sensor: usize, frame: usize) -> Result<Frame> {
+        self.fetch(sensor, frame).map_err(Unread::error)
+    }
+
+    /// The same, telling a store that does not hand a chunk out from one that makes no sense.
+    pub(super) fn fetch(&self, sensor: usize, frame: usize) -> Result<Frame, Unread> {
         let (Some(known), Some(&row)) = (self.sensors.get(sensor), self.rows.get(frame)) else {
             let there = format!("{} sensors, {} frames", self.sensors.len(), self.rows.len());
             let why = format!("has no frame {frame} of sensor {sensor}: {there}");
-            return Err(Error::new(self.config.path.display(), why));
+            return Err(Unread::Corrupt(Error::new(shown(&self.config.path), why)));
         };
         let shape = known.grid.shape();
         let plane = shape[1] * shape[2];
@@ -286,7 +291,7 @@ impl Channels {
         cache: &Cache,
         out: &mut [f32],
         strides: [usize; 3],
-    ) -> Result<()> {
+    ) -> Result<(), Unread> {
         let Layout { time, y, x, channel, sample: samples } = self.layout;
         let dims = self.array.shape.len();
         // What to read along each dim, and how far apart that lies in the frame.
@@ -350,7 +355,7 @@ impl Channels {
     }
 
     /// The physical values of a chunk.
-    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>> {
+    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>, Unread> {
         let key = (index, place.to_vec());
         if let Some(values) = cache.get(&key) {
             return Ok(values);
@@ -362,7 +367,7 @@ impl Channels {
         };
         if values.len() != length {
             let why = format!("chunk {place:?} holds {} values, not {length}", values.len());
-            return Err(self.array.error(why));
+            return Err(Unread::Corrupt(self.array.error(why)));
         }
         cache.put(key, Arc::clone(&values));
         Ok(values)

@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 
 use super::encode::{Field, bytes, native, root};
 use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
-use super::place::{AT_ONCE, Writing};
+use super::place::{AT_ONCE, Writing, shown};
 use super::progress::{Progress, read_root};
-use super::store::Store;
+use super::store::{Store, Unread};
 
 /// A forecast store, for its one writer.
 pub(super) struct ForecastStore {
@@ -76,7 +76,7 @@ impl ForecastStore {
 
     /// Goes on from what is committed.
     fn recover(&mut self, path: &Path, root: &Value) -> Result<()> {
-        let what = path.display();
+        let what = shown(path);
         let other = |why: String| Error::new(&what, format!("{why}; choose another path"));
         self.progress = Progress::of(root);
         if self.progress.is_none() {
@@ -111,7 +111,8 @@ impl ForecastStore {
             let mut all = Vec::new();
             for at in 0..held.div_ceil(LENGTH) {
                 let array = open.array(name)?;
-                let chunk = array.map(|array| array.chunk(&[at])).transpose()?.flatten();
+                let chunk = array.map(|array| array.chunk(&[at]).map_err(Unread::error));
+                let chunk = chunk.transpose()?.flatten();
                 let absent = || absent.map(|fill| fill.repeat(LENGTH as usize));
                 let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
                 all.extend(chunk.or_else(absent).ok_or_else(why)?);
@@ -128,6 +129,13 @@ impl ForecastStore {
         let unit = self.layout.unit.nanoseconds();
         let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
         self.places = places.collect();
+        // A root that the writer before has sent may come yet: it is to find another one than that
+        // which it goes on from, or it would tell of what is about to be removed.
+        if let Some(token) = self.files.token() {
+            let mut root = root.clone();
+            root["attributes"]["physicnet"]["writer"] = json!(token);
+            self.files.publish(&bytes(&root))?;
+        }
         self.trim()
     }
 
@@ -137,7 +145,7 @@ impl ForecastStore {
         let found = self.files.place().list()?;
         if let Some(stranger) = found.names().find(|name| !names.contains(name)) {
             let why = format!("is not a Zarr store and holds {stranger}; choose another path");
-            return Err(Error::new(path.display(), why));
+            return Err(Error::new(shown(path), why));
         }
         found.names().try_for_each(|name| self.files.remove(name))
     }
@@ -176,7 +184,7 @@ impl ForecastStore {
     /// When the disk refuses, or a forecast is not like the others. Then this store must not be
     /// used again, but opened anew.
     pub(super) fn commit(&mut self, forecasts: &[Forecast]) -> Result<()> {
-        let (mut news, mut revised, mut changed) = (false, false, BTreeSet::new());
+        let (mut news, mut revised, mut changed) = (false, false, BTreeMap::new());
         // A repeat is of what the root tells of. What comes later is news, whatever stands there:
         // a clock that was set back makes another forecast of the same reference time.
         let told = self.progress.map_or(0, |known| known.next);
@@ -187,8 +195,9 @@ impl ForecastStore {
             if !held {
                 revised |= known.is_some();
                 let place = known.unwrap_or(self.times.len());
-                self.put(forecast, place)?;
-                changed.insert(place as u64 / LENGTH);
+                self.remember(forecast, place)?;
+                // Puts of one key may overtake one another: of several revisions the last is put.
+                changed.insert(place, forecast);
             }
             // A crash may have left a revision whose frame the root does not tell of.
             if !held || self.progress.is_none_or(|known| known.next <= forecast.offset) {
@@ -197,10 +206,13 @@ impl ForecastStore {
             }
         }
         let Some(progress) = self.progress.filter(|_| news) else { return Ok(()) };
+        for (place, forecast) in &changed {
+            self.put(forecast, *place)?;
+        }
         // A revision's number says that its values are there.
         self.files.flush()?;
         let mut numbers = Vec::new();
-        for at in changed {
+        for at in changed.keys().map(|place| *place as u64 / LENGTH).collect::<BTreeSet<_>>() {
             let mut coordinates = self.coordinates(at)?;
             numbers.extend(coordinates.pop());
             for (key, bytes) in coordinates {
@@ -230,19 +242,24 @@ impl ForecastStore {
         self.times.len() as u64
     }
 
-    /// Writes one forecast's chunks at `place`, one of the store's or the next, and remembers its
-    /// coordinates.
+    /// Writes one forecast's chunks at `place`.
     fn put(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
+        let what = || format!("forecast of {}", format_time(forecast.reference_time));
+        let key = [place as u64, 0, 0, 0];
+        for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
+            self.files.put(&field.key(&key), &field.encode(values)?)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the coordinates of a forecast at `place`, one of the store's or the next.
+    fn remember(&mut self, forecast: &Forecast, place: usize) -> Result<()> {
         let what = || format!("forecast of {}", format_time(forecast.reference_time));
         let unit = self.layout.unit.nanoseconds();
         if forecast.reference_time % unit != 0 {
             let why = "is not on whole seconds and the store began with those that were; set \
                        `nanoseconds: true` and choose another path";
             return Err(Error::new(what(), why));
-        }
-        let key = [place as u64, 0, 0, 0];
-        for (field, values) in self.layout.chunks(forecast).map_err(|e| Error::new(what(), e))? {
-            self.files.put(&field.key(&key), &field.encode(values)?)?;
         }
         let (revision, missing) = (forecast.revision as i32, forecast.missing);
         let models = &mut self.layout.models;

@@ -7,6 +7,7 @@ use physicnet_stream::{Catalogue, Error, Result, SensorId, Time, parse_duration,
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::place::shown;
 use super::time::parse_time;
 
 /// How a chunk that the store does not hold is read.
@@ -202,7 +203,7 @@ impl ZarrSink {
             let path = self.path(sensor)?;
             if let Some(other) = taken.insert(path.clone(), sensor) {
                 let why = format!("would be the store of both {other} and {sensor}; rename one");
-                return Err(Error::new(path.display(), why));
+                return Err(Error::new(shown(&path), why));
             }
             paths.insert(sensor.clone(), path);
         }

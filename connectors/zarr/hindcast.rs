@@ -8,6 +8,7 @@ use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
 use super::archive::Archive;
 use super::config::ZarrSource;
 use super::layout::listed;
+use super::place::shown;
 use super::store::{Store, Stored};
 
 /// What the coordinate of lead times is called.
@@ -33,10 +34,11 @@ impl Hindcast {
     /// way; a store without coordinates is taken to have the sensor's.
     ///
     /// # Errors
-    /// When it is no store of forecasts, lacks a variable, or lies on another grid.
+    /// When it is no store of forecasts, lacks a variable, has it in other units, or lies on another
+    /// grid.
     pub fn open(path: &Path, sensor: &Sensor) -> Result<Self> {
         let store = Store::open(path)?;
-        let name = path.display().to_string();
+        let name = shown(path);
         let leads = leads(&store)?;
         let variables = sensor.grid.variables.iter().map(|variable| variable.name.clone());
         let config = ZarrSource {
@@ -55,6 +57,15 @@ impl Hindcast {
         let Some(first) = archive.sensors().first() else {
             return Err(Error::new(name, "has no lead time"));
         };
+        for (own, wanted) in first.grid.variables.iter().zip(&sensor.grid.variables) {
+            if !alike(&own.units, &wanted.units) {
+                let why = format!(
+                    "its {} is in {}, the observations are in {}; convert one of them",
+                    own.name, own.units, wanted.units
+                );
+                return Err(Error::new(name, why));
+            }
+        }
         let flip = [
             direction(&first.grid.y, &sensor.grid.y).map_err(|why| Error::new(&name, why))?,
             direction(&first.grid.x, &sensor.grid.x).map_err(|why| Error::new(&name, why))?,
@@ -118,6 +129,19 @@ fn leads(store: &Store) -> Result<Vec<i64>> {
     Err(Error::new(store.name(), format!("{why}{}", listed(store))))
 }
 
+/// Whether two units are one, however that is written: `mm h-1` and `mm/hr`. One that is not said
+/// is taken to be the other.
+fn alike(one: &str, other: &str) -> bool {
+    let spelt = |units: &str| {
+        let units = units.replace(['^', '*'], "").replace("hr", "h");
+        let mut parts = units.split('/').map(str::trim);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |whole, below| format!("{whole} {below}-1"))
+    };
+    let (one, other) = (one.trim(), other.trim());
+    one.is_empty() || other.is_empty() || spelt(one) == spelt(other)
+}
+
 /// Whether `axis` runs the other way than the `wanted` one.
 fn direction(axis: &Axis, wanted: &Axis) -> std::result::Result<bool, String> {
     let (have, want) = (&axis.values, &wanted.values);
@@ -156,6 +180,16 @@ fn turn(planes: &mut [f32], [height, width]: [usize; 2], [rows, columns]: [bool;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_are_alike_however_they_are_written() {
+        for same in ["mm h-1", "mm/h", "mm hr-1", "mm/hr", "mm h^-1", "mm h**-1", " mm / h", ""] {
+            assert!(alike(same, "mm h-1"), "{same}");
+        }
+        for other in ["m h-1", "mm", "mm s-1", "kg m-2 h-1"] {
+            assert!(!alike(other, "mm h-1"), "{other}");
+        }
+    }
 
     #[test]
     fn axes_may_run_the_other_way_and_no_further() {

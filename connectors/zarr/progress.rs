@@ -58,13 +58,13 @@ pub fn progress(config: &ZarrSink, catalogue: &Catalogue) -> Result<BTreeMap<Sen
         place::writable(&path)?;
         let Some(root) = read_root(&*place::open(&path)?)? else { continue };
         let why = "was not written by PhysicNet; choose another path";
-        let known = Progress::of(&root).ok_or_else(|| Error::new(path.display(), why))?;
+        let known = Progress::of(&root).ok_or_else(|| Error::new(place::shown(&path), why))?;
         let times = match Store::open(&path)?.array("time")? {
             Some(array) => array.times()?,
             None => Vec::new(),
         };
         let newest =
-            times.iter().max().ok_or_else(|| Error::new(path.display(), "has no times"))?;
+            times.iter().max().ok_or_else(|| Error::new(place::shown(&path), "has no times"))?;
         all.insert(sensor, Progress { written_until: *newest, ..known });
     }
     Ok(all)

@@ -69,7 +69,7 @@ impl Writer {
             let shares = |other: &&SensorId| self.config.path(other).is_ok_and(|its| its == path);
             if let Some(other) = self.stores.keys().find(shares) {
                 let why = format!("would be the store of both {other} and {id}; rename one");
-                return Err(Error::new(path.display(), why));
+                return Err(Error::new(place::shown(&path), why));
             }
             let ZarrSink { products, nanoseconds, fsync, .. } = &self.config;
             let files = place::hold(&path, *fsync)?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use physicnet_stream::{Frame, Pace, Resume, format_time, parse_duration, route};
+use physicnet_stream::{Error, Frame, Pace, Resume, format_time, parse_duration, route};
 use timely::dataflow::operators::generic::source as operator;
 use timely::dataflow::{Scope, StreamVec};
 
 use super::Archive;
+use super::store::Unread;
 
 /// The most frames that one activation reads before others get their turn.
 const BURST: usize = 16;
@@ -19,7 +20,9 @@ const NAP: Duration = Duration::from_millis(1);
 /// Every sensor is read by the one worker that [`route`] names, and its frames come in the order
 /// of the store, whatever their times say: judging them is the admission's. Sensors keep step by
 /// their cadences, as they would live: each epoch carries the frames that are due next. A frame
-/// that cannot be decoded comes as one of shape `[0, 0, 0]`, and the log says why.
+/// that cannot be decoded comes as one of shape `[0, 0, 0]`, and the log says why. One that the
+/// store does not hand out is asked for again at the next `poll` where the store is followed;
+/// elsewhere that is reported to `pace.failure`, and the stream then stands still.
 ///
 /// The stream ends when every archive has ended, unless it is followed, or when `pace` says stop.
 pub fn source<'scope>(
@@ -45,6 +48,10 @@ pub fn source<'scope>(
         let start = Instant::now();
         move |output| {
             let Some(now) = cap.as_mut() else { return };
+            // After a failure the capability stays: nothing may look complete.
+            if pace.failure.failed() {
+                return;
+            }
             let mut read = 0;
             while !pace.stop.stopped() && read < BURST {
                 let epoch = *now.time();
@@ -68,8 +75,24 @@ pub fn source<'scope>(
                     return;
                 }
                 read += due.len();
-                let frames = due.into_iter().map(|reader| readers[reader].next(&stores));
-                output.session(&*now).give_iterator(frames);
+                let mut session = output.session(&*now);
+                for reader in due {
+                    let reader = &mut readers[reader];
+                    let store = &mut stores[reader.store];
+                    // What befell one sensor of the store befalls the others.
+                    if store.rests() {
+                        continue;
+                    }
+                    match reader.next(store) {
+                        Ok(frame) => {
+                            store.withheld = None;
+                            session.give(frame);
+                        }
+                        Err(error) if store.follow => store.wait(&error),
+                        Err(error) => return pace.failure.report(error),
+                    }
+                }
+                drop(session);
                 now.downgrade(&(epoch + 1));
             }
             if pace.stop.stopped() {
@@ -84,7 +107,7 @@ pub fn source<'scope>(
 /// The readers whose frames belong into the next epoch: those that a rate has made due, and of
 /// the others those that are furthest behind.
 fn due(readers: &[Reader], stores: &[Following], elapsed: Duration) -> Vec<usize> {
-    let ready = |reader: &&Reader| !reader.exhausted(stores);
+    let ready = |reader: &&Reader| !stores[reader.store].rests() && !reader.exhausted(stores);
     let free = |reader: &&Reader| stores[reader.store].rate.is_none();
     let earliest = readers.iter().filter(ready).filter(free).map(Reader::elapsed).min();
     let is_due = |reader: &Reader| match stores[reader.store].rate {
@@ -126,28 +149,34 @@ impl Reader {
         !stores[self.store].follow && self.exhausted(stores)
     }
 
-    fn next(&mut self, stores: &[Following]) -> Frame {
-        let archive = &stores[self.store].archive;
+    /// The next frame, which stays the next one where the store does not hand it out.
+    fn next(&mut self, store: &Following) -> Result<Frame, Error> {
+        let archive = &store.archive;
         let frame = self.next;
+        let read = match archive.fetch(self.sensor, frame) {
+            Ok(read) => read,
+            Err(Unread::Withheld(error)) => return Err(error),
+            Err(Unread::Corrupt(error)) => {
+                let sensor = archive.sensors()[self.sensor].id.clone();
+                let valid_time = archive.times(self.sensor)[frame];
+                let time = format_time(valid_time);
+                tracing::warn!(%sensor, %time, %error, "a frame cannot be decoded");
+                let offset = archive.offset(frame).unwrap_or_default();
+                Frame {
+                    sensor,
+                    valid_time,
+                    offset,
+                    shape: [0; 3],
+                    data: Vec::new(),
+                    replay: false,
+                    scored: false,
+                    record: None,
+                }
+            }
+        };
         self.next += 1;
         self.emitted += 1;
-        archive.read(self.sensor, frame).unwrap_or_else(|error| {
-            let sensor = archive.sensors()[self.sensor].id.clone();
-            let valid_time = archive.times(self.sensor)[frame];
-            let time = format_time(valid_time);
-            tracing::warn!(%sensor, %time, %error, "a frame cannot be decoded");
-            let offset = archive.offset(frame).unwrap_or_default();
-            Frame {
-                sensor,
-                valid_time,
-                offset,
-                shape: [0; 3],
-                data: Vec::new(),
-                replay: false,
-                scored: false,
-                record: None,
-            }
-        })
+        Ok(read)
     }
 }
 
@@ -158,6 +187,8 @@ struct Following {
     rate: Option<f64>,
     poll: Duration,
     looked: Instant,
+    /// When it last did not hand out a frame that it tells of, until it does again.
+    withheld: Option<Instant>,
     /// The last complaint, said once.
     trouble: String,
 }
@@ -168,7 +199,19 @@ impl Following {
         // Opening has checked it.
         let poll = Duration::from_nanos(parse_duration(&config.poll).unwrap_or(1) as u64);
         let (follow, rate) = (config.follow, config.rate);
-        Self { archive, follow, rate, poll, looked: Instant::now(), trouble: String::new() }
+        let (looked, withheld, trouble) = (Instant::now(), None, String::new());
+        Self { archive, follow, rate, poll, looked, withheld, trouble }
+    }
+
+    /// Lets it rest until the next `poll`.
+    fn wait(&mut self, error: &Error) {
+        if self.withheld.replace(Instant::now()).is_none() {
+            tracing::warn!(%error, "a frame of a store that is followed cannot be read; retrying");
+        }
+    }
+
+    fn rests(&self) -> bool {
+        self.withheld.is_some_and(|since| since.elapsed() < self.poll)
     }
 
     /// Opens the archive as it is now, if it is time to. A store that its writer is changing this

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use physicnet_stream::{Error, Result};
 use serde_json::{Map, Value};
 use zarrs::array::{
-    Array, ArrayBytes, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt,
-    ArrayShardedReadableExtCache, CodecOptions,
+    Array, ArrayBytes, ArrayError, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt,
+    ArrayShardedReadableExtCache, CodecError, CodecOptions,
 };
-use zarrs::storage::ReadableStorageTraits;
+use zarrs::storage::{ReadableStorageTraits, StorageError};
 
 use super::decode::{Kind, Unpack, numbers};
 use super::place::{self, Place, ROOT};
@@ -49,13 +49,31 @@ pub(super) struct Stored {
     v2: bool,
 }
 
+/// Why there is nothing to be had of a chunk.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The store does not hand it out: what it holds is not known, and may be asked for again.
+    Withheld(Error),
+    /// What the store holds there makes no sense.
+    Corrupt(Error),
+}
+
+impl Unread {
+    /// What is said of either.
+    pub(super) fn error(self) -> Error {
+        match self {
+            Self::Withheld(error) | Self::Corrupt(error) => error,
+        }
+    }
+}
+
 impl Store {
     /// Lists the arrays of the store at `path`.
     ///
     /// # Errors
     /// When there is no Zarr group there.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = place::shown(path);
         let place = place::open(path)?;
         let parse = |key: &str, bytes: &[u8]| -> Result<Value> {
             let wrong = |e| Error::new(place.name(key), format!("is not JSON: {e}"));
@@ -230,8 +248,8 @@ impl Stored {
     /// does not hold it.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded.
-    pub(super) fn chunk(&self, place: &[u64]) -> Result<Option<Vec<u8>>> {
+    /// When it cannot be read or decoded.
+    pub(super) fn chunk(&self, place: &[u64]) -> Result<Option<Vec<u8>>, Unread> {
         // Parallelism lives above: a decoder that spreads out would fight the workers.
         let options = CodecOptions::default().with_concurrent_target(1);
         let bytes: Option<ArrayBytes<'static>> = if self.shards.array_is_sharded() {
@@ -244,9 +262,22 @@ impl Stored {
         } else {
             self.array.retrieve_chunk_if_exists_opt(place, &options)
         }
-        .map_err(|e| self.error(format!("chunk {place:?}: {e}")))?;
+        .map_err(|e| {
+            let error = self.error(format!("chunk {place:?}: {e}"));
+            // Who decodes a part of a shard asks the store, too.
+            let (ArrayError::StorageError(asked)
+            | ArrayError::CodecError(CodecError::StorageError(asked))) = &e
+            else {
+                return Unread::Corrupt(error);
+            };
+            match asked {
+                // Of a shard that is shorter than it says.
+                StorageError::InvalidByteRangeError(_) => Unread::Corrupt(error),
+                _ => Unread::Withheld(error),
+            }
+        })?;
         let fixed = bytes.map(|bytes| bytes.into_fixed().map(|raw| raw.into_owned()));
-        fixed.transpose().map_err(|e| self.error(e))
+        fixed.transpose().map_err(|e| Unread::Corrupt(self.error(e)))
     }
 
     /// Whether it pays to say beforehand which chunks will be asked for.

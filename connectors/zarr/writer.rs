@@ -14,7 +14,8 @@ const FRAMES: usize = 16;
 /// Writes frames as one f32 array per variable, `(time, y, x)` or `(sample, time, y, x)`, in
 /// blosc chunks of 16 whole frames; Zarr v3 with consolidated metadata.
 ///
-/// The store comes into being with [`finish`](Self::finish).
+/// The store comes into being with [`finish`](Self::finish); until then other writers are kept out,
+/// and what is dropped before leaves nothing.
 pub struct ArchiveWriter {
     files: Box<dyn Writing>,
     grid: Grid,
@@ -22,6 +23,7 @@ pub struct ArchiveWriter {
     sampled: bool,
     times: Vec<Time>,
     samples: Vec<Sample>,
+    finished: bool,
 }
 
 /// What is known of one sample: how many frames it has, the last of them still to be written.
@@ -36,16 +38,19 @@ impl ArchiveWriter {
     /// trajectories that share their valid times. `attributes` go to its root.
     ///
     /// # Errors
-    /// When there is something at `path`.
+    /// When there is something at `path`, or another one is writing there.
     pub fn create(
         path: &Path,
         grid: &Grid,
         samples: Option<usize>,
         attributes: Map<String, Value>,
     ) -> Result<Self> {
-        let files = place::create(path)?;
+        let files = place::hold(path, false)?;
         if files.place().list()?.names().next().is_some() {
-            return Err(Error::new(path.display(), "exists already; remove it or name another"));
+            return Err(Error::new(
+                place::shown(path),
+                "exists already; remove it or name another",
+            ));
         }
         Ok(Self {
             files,
@@ -54,6 +59,7 @@ impl ArchiveWriter {
             sampled: samples.is_some(),
             times: Vec::new(),
             samples: vec![Sample::default(); samples.unwrap_or(1)],
+            finished: false,
         })
     }
 
@@ -113,7 +119,9 @@ impl ArchiveWriter {
             self.files.put(&format!("{}/zarr.json", field.name), &bytes(&field.metadata()))?;
         }
         self.attributes.entry("Conventions").or_insert(json!("CF-1.11"));
-        self.files.publish(&bytes(&root(&self.attributes, &fields)))
+        self.files.publish(&bytes(&root(&self.attributes, &fields)))?;
+        self.finished = true;
+        Ok(())
     }
 
     fn fields(&self) -> Vec<Field> {
@@ -154,12 +162,13 @@ impl ArchiveWriter {
     }
 }
 
-/// Removes the store at `path`, whatever of it there is.
-///
-/// # Errors
-/// When it cannot be removed.
-pub fn remove(path: &Path) -> Result<()> {
-    place::create(path)?.remove("")
+impl Drop for ArchiveWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // All that is there is ours, and half a data set would only be in the way.
+            let _ = self.files.remove("");
+        }
+    }
 }
 
 /// The time coordinate in one chunk: int64 CF, in seconds unless that loses something.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use physicnet_connectors::zarr::Progress;
+use physicnet_connectors::zarr::{Progress, shown};
 use physicnet_connectors::{Sink, Source};
 use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::model::ModelConfig;
@@ -120,7 +120,7 @@ pub(super) fn goes_on(source: &Source, written: &[BTreeMap<SensorId, Progress>])
     for (at, sensor) in archive.sensors().iter().enumerate() {
         for known in written.iter().filter_map(|written| written.get(&sensor.id)) {
             let Progress { next, time, replay_from, .. } = *known;
-            let (store, frames) = (archive.config().path.display(), archive.times(at).len());
+            let (store, frames) = (shown(&archive.config().path), archive.times(at).len());
             let last = (0..frames).rev().find_map(|frame| archive.offset(frame));
             ensure!(
                 replay_from == 0 || last.is_some_and(|last| replay_from <= last),

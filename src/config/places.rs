@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use physicnet_connectors::zarr::is_url;
+use physicnet_connectors::zarr::{is_url, shown};
 use physicnet_connectors::{SinkConfig, SourceConfig};
 use physicnet_stream::Catalogue;
 
@@ -57,7 +57,7 @@ pub(super) fn check(job: &Job, catalogue: &Catalogue) -> Result<()> {
 
 /// A path that is no template.
 fn plain(key: &str, path: &Path, why: &str) -> Result<()> {
-    let text = path.to_string_lossy();
+    let text = shown(path);
     ensure!(!text.contains(['{', '}']), "{key}: {text}: write it without braces, {why}");
     ensure!(!is_url(path), "{key}: {text}: lies on this machine; name a path without ://");
     Ok(())
@@ -72,7 +72,7 @@ fn apart(places: &[Place]) -> Result<()> {
             std::ptr::eq(other, place) || !(other.written || place.written),
             "{}: {} is the place of {} as well; give each its own",
             place.key,
-            place.path.display(),
+            shown(&place.path),
             other.key
         );
     }
@@ -82,8 +82,8 @@ fn apart(places: &[Place]) -> Result<()> {
             anyhow::bail!(
                 "{}: {} lies within {} of {}; give it a place beside that",
                 place.key,
-                place.path.display(),
-                other.path.display(),
+                shown(&place.path),
+                shown(&other.path),
                 other.key
             );
         }

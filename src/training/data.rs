@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use physicnet_connectors::zarr::Archive;
+use physicnet_connectors::zarr::{Archive, shown};
 use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::model::{ModelConfig, VariableConfig};
 use physicnet_stream::{Frame, Sensor, format_time};
@@ -90,7 +90,7 @@ impl Data {
         data.list(config, model);
         let (history, horizon) = (model.history, model.horizon);
         if data.training.is_empty() {
-            let place = data.archives[0].config().path.display();
+            let place = shown(&data.archives[0].config().path);
             let seconds = data.archives[0].sensors()[0].cadence.nanoseconds() as f64 / 1e9;
             bail!(
                 "data: no window of {history} + {horizon} frames, each a cadence after the last, in \

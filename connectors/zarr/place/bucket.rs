@@ -2,9 +2,10 @@
 //! the root: it is refused where another writer has put one since.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
 
-use object_store::UpdateVersion;
+use object_store::{PutPayload, UpdateVersion};
 use physicnet_stream::{Error, Result};
 
 use super::lease::Lease;
@@ -50,6 +51,17 @@ impl Bucket {
         self.root = root.map(|(_, version)| version);
         Ok(())
     }
+
+    /// Begins what changes the store, for as long as the lease is held.
+    fn change<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        put: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<Coming<Result<T>>> {
+        match self.lease.as_ref().map(Lease::held) {
+            Some(held) => begin(async move { held.during(put).await }),
+            None => begin(put()),
+        }
+    }
 }
 
 impl Drop for Bucket {
@@ -64,20 +76,24 @@ impl Writing for Bucket {
         &*self.place
     }
 
+    fn token(&self) -> Option<String> {
+        self.lease.as_ref().map(Lease::token)
+    }
+
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
-        if self.coming.is_empty()
-            && let Some(lease) = &self.lease
-        {
-            lease.check()?;
-        }
         // The oldest first: what is not there yet has no more than so many after it that are.
         if self.coming.len() as u64 >= AT_ONCE
             && let Some(oldest) = self.coming.pop_front()
         {
             oldest.wait()??;
         }
-        let (site, to, bytes) = (self.site.clone(), key.to_owned(), bytes.to_vec());
-        self.coming.push_back(begin(async move { site.put(&to, bytes).await })?);
+        let (site, to) = (self.site.clone(), key.to_owned());
+        let bytes = PutPayload::from(bytes.to_vec());
+        let coming = self.change(move || {
+            let (site, to, bytes) = (site.clone(), to.clone(), bytes.clone());
+            async move { site.put(&to, bytes).await }
+        })?;
+        self.coming.push_back(coming);
         self.known.remove(key);
         Ok(())
     }
@@ -107,7 +123,11 @@ impl Writing for Bucket {
         self.flush()?;
         self.known.remove(key);
         let (site, key) = (self.site.clone(), key.to_owned());
-        wait(async move { site.remove(&key).await })?
+        let coming = self.change(move || {
+            let (site, key) = (site.clone(), key.clone());
+            async move { site.remove(&key).await }
+        })?;
+        coming.wait()?
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -118,11 +138,12 @@ impl Writing for Bucket {
 
     fn publish(&mut self, bytes: &[u8]) -> Result<()> {
         self.flush()?;
-        if let Some(lease) = &self.lease {
-            lease.check()?;
-        }
         let (site, bytes, version) = (self.site.clone(), bytes.to_vec(), self.root.clone());
-        match wait(async move { site.put_over(ROOT, bytes, version).await })?? {
+        let coming = self.change(move || {
+            let (site, bytes, version) = (site.clone(), bytes.clone(), version.clone());
+            async move { site.put_over(ROOT, bytes, version).await }
+        })?;
+        match coming.wait()?? {
             Put::Done(version) => {
                 self.root = Some(version);
                 Ok(())

@@ -4,14 +4,19 @@
 //! Clocks of different machines are not compared. Who wants a lease watches it: one that does not
 //! change for long enough is of a writer that is gone. On the same machine the system knows.
 
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use object_store::UpdateVersion;
 use physicnet_stream::{Error, Result};
 use serde::{Deserialize, Serialize};
+use tokio::time::{timeout, timeout_at};
 
 use super::TAKEOVER;
 use super::runtime::{begin, wait};
@@ -20,7 +25,7 @@ use super::site::{Put, Site};
 /// How often a lease is renewed.
 const BEAT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 20_000 });
 /// A lease that was not renewed for so long is free.
-const SILENCE: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 60_000 });
+pub(super) const SILENCE: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 60_000 });
 /// How often it is looked at by who waits for it.
 const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 500 });
 /// What follows the store's name.
@@ -31,15 +36,19 @@ pub(super) struct Lease {
     held: Arc<Held>,
 }
 
-struct Held {
+/// A lease as those see it who write under it.
+pub(super) struct Held {
     /// Where the lease lies.
     site: Site,
     state: Mutex<State>,
+    /// Whose turn it is to renew.
+    turn: tokio::sync::Mutex<()>,
 }
 
 struct State {
     record: Record,
     version: UpdateVersion,
+    /// When the last renewal that succeeded was sent: those who watch saw it no sooner.
     renewed: Instant,
     /// Who has it now, if that is somebody else.
     lost: Option<String>,
@@ -128,25 +137,44 @@ impl Lease {
     }
 
     /// Renews it from now on.
-    fn keep(site: Site, record: Record, version: UpdateVersion) -> Result<Self> {
+    fn keep(site: Site, mut record: Record, version: UpdateVersion) -> Result<Self> {
         // A store that keeps no conditions would let another writer in as well.
-        if let Put::Done(_) = put(&site, &Record { beat: 1, ..record.clone() }, None)? {
-            let why = "the store does not keep `If-None-Match: *`, so writers cannot be told \
-                       apart; write to another one";
-            return Err(Error::new(site.name(""), why));
-        }
+        let refused = |beat: u64, version: Option<UpdateVersion>, condition: &str| match put(
+            &site,
+            &Record { beat, ..record.clone() },
+            version,
+        )? {
+            Put::Refused => Ok(()),
+            Put::Done(_) => {
+                let why = format!(
+                    "the store does not keep `{condition}`, so writers cannot be told apart; \
+                         write to another one"
+                );
+                Err(Error::new(site.name(""), why))
+            }
+        };
+        refused(1, None, "If-None-Match: *")?;
         let renewed = Instant::now();
-        let state = State { record, version, renewed, lost: None, over: false };
-        let held = Arc::new(Held { site, state: Mutex::new(state) });
+        let now = put(&site, &Record { beat: 1, ..record.clone() }, Some(version.clone()))?;
+        let Put::Done(now) = now else {
+            let why = "another writer took it the same moment; start again";
+            return Err(Error::new(site.name(""), why));
+        };
+        refused(2, Some(version), "If-Match")?;
+        record.beat = 1;
+        let state = State { record, version: now, renewed, lost: None, over: false };
+        let turn = tokio::sync::Mutex::default();
+        let held = Arc::new(Held { site, state: Mutex::new(state), turn });
         let renewing = Arc::clone(&held);
         begin(async move {
             loop {
                 tokio::time::sleep(BEAT).await;
-                if renewing.state.lock().unwrap_or_else(PoisonError::into_inner).over {
+                let _turn = renewing.turn.lock().await;
+                if renewing.state().over {
                     return;
                 }
                 // What fails is tried again; who writes looks at how long ago it succeeded.
-                if let Err(error) = renew(&renewing).await {
+                if let Err(error) = renewing.renew().await {
                     tracing::warn!(%error, "a lease was not renewed; trying again");
                 }
             }
@@ -154,74 +182,116 @@ impl Lease {
         Ok(Self { held })
     }
 
-    /// Whether it is still held.
-    ///
-    /// # Errors
-    /// When another writer has it, or that cannot be made sure.
-    pub(super) fn check(&self) -> Result<()> {
-        let late = {
-            let state = self.held.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.lost.is_none() && state.renewed.elapsed() > SILENCE / 2
-        };
-        if late {
-            let held = Arc::clone(&self.held);
-            wait(async move { renew(&held).await })??;
-        }
-        let state = self.held.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.lost {
-            None => Ok(()),
-            Some(holder) => {
-                let why = format!("was lost to {holder}, which writes the store now");
-                Err(Error::new(self.held.site.name(""), why))
-            }
-        }
+    /// The lease as those see it who write under it.
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+
+    /// What no other holder has.
+    pub(super) fn token(&self) -> String {
+        self.held.state().record.token.clone()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let held = {
-            let mut state = self.held.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.over = true;
-            state.lost.is_none()
+        self.held.state().over = true;
+        let held = Arc::clone(&self.held);
+        let give_back = async move {
+            let _turn = held.turn.lock().await;
+            // It may be another's by now; just renewed, it is nobody's for a while.
+            if held.renew().await? {
+                held.site.remove("").await?;
+            }
+            Result::<()>::Ok(())
         };
-        // Without the lock, for which a renewal may wait.
-        if held {
-            let site = self.held.site.clone();
-            // Otherwise it is free a while later.
-            let _ = wait(async move { site.remove("").await });
-        }
+        // What is not given back is free a while later.
+        let _ = wait(async { timeout(SILENCE / 2, give_back).await });
     }
 }
 
-async fn renew(held: &Held) -> Result<()> {
-    let (record, version) = {
-        let state = held.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = Record { beat: state.record.beat + 1, ..state.record.clone() };
-        (record, state.version.clone())
-    };
-    let put = held.site.put_over("", record.bytes(), Some(version)).await?;
-    let (version, lost) = match put {
-        Put::Done(version) => (Some(version), None),
-        Put::Refused => {
-            let there = held.site.get("", None).await?;
-            let read = |(bytes, version): (Vec<u8>, _)| {
-                Some((serde_json::from_slice::<Record>(&bytes).ok()?, version))
-            };
-            match there.and_then(read) {
-                // An earlier renewal, whose answer was lost.
-                Some((there, version)) if there.token == record.token => (Some(version), None),
-                Some((there, _)) => (None, Some(there.holder)),
-                None => (None, Some("nobody that is known".to_owned())),
+impl Held {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when nobody else takes it, with as much again for what is on its way by then.
+    fn until(&self) -> Instant {
+        self.state().renewed + SILENCE / 2
+    }
+
+    /// Does what `put` begins for as long as the lease is held. Where it lapses that is given up,
+    /// however often it would have been tried again, and begun anew if the lease can be renewed.
+    ///
+    /// # Errors
+    /// What `put` says; and when another writer has the lease, or that cannot be made sure.
+    pub(super) async fn during<T, F: Future<Output = Result<T>>>(
+        &self,
+        put: impl Fn() -> F,
+    ) -> Result<T> {
+        loop {
+            self.check().await?;
+            let mut going = pin!(put());
+            loop {
+                let until = self.until();
+                match timeout_at(until.into(), &mut going).await {
+                    Ok(done) => return done,
+                    // It was renewed meanwhile.
+                    Err(_) if self.until() > until => {}
+                    Err(_) => break,
+                }
             }
         }
-    };
-    let mut state = held.state.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(version) = version {
-        (state.record, state.version, state.renewed) = (record, version, Instant::now());
     }
-    state.lost = lost;
-    Ok(())
+
+    /// Makes sure that it is held.
+    async fn check(&self) -> Result<()> {
+        while !self.is_fresh()? {
+            let _turn = self.turn.lock().await;
+            if !self.is_fresh()? {
+                self.renew().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fresh(&self) -> Result<bool> {
+        if let Some(holder) = &self.state().lost {
+            let why = format!("was lost to {holder}, which writes the store now");
+            return Err(Error::new(self.site.name(""), why));
+        }
+        Ok(Instant::now() < self.until())
+    }
+
+    /// Renews it; false where that has to be tried again, or it is lost.
+    async fn renew(&self) -> Result<bool> {
+        let (record, version) = {
+            let state = self.state();
+            let record = Record { beat: state.record.beat + 1, ..state.record.clone() };
+            (record, state.version.clone())
+        };
+        let sent = Instant::now();
+        let put = self.site.put_over("", record.bytes(), Some(version)).await?;
+        if let Put::Done(version) = put {
+            let mut state = self.state();
+            (state.record, state.version, state.renewed) = (record, version, sent);
+            return Ok(true);
+        }
+        let there = self.site.get("", None).await?;
+        let read = |(bytes, version): (Vec<u8>, _)| {
+            Some((serde_json::from_slice::<Record>(&bytes).ok()?, version))
+        };
+        let mut state = self.state();
+        match there.and_then(read) {
+            // An earlier renewal, whose answer was lost: who knows when it came.
+            Some((there, version)) if there.token == record.token => {
+                (state.record, state.version) = (there, version);
+            }
+            Some((there, _)) => state.lost = Some(there.holder),
+            None => state.lost = Some("nobody that is known".to_owned()),
+        }
+        Ok(false)
+    }
 }
 
 fn get(site: &Site) -> Result<Option<(Vec<u8>, UpdateVersion)>> {
@@ -262,18 +332,64 @@ impl Process {
     fn of(id: u32) -> Option<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let seen = std::fs::read_link("/proc/self/ns/pid").ok()?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name of the program, in brackets, may hold anything.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        // One that has ended may stay listed until its parent asks for it.
-        let ended = fields.next().is_some_and(|state| ["Z", "X"].contains(&state));
-        let began = fields.nth(18).filter(|_| !ended)?.to_owned();
+        let began = began(&stat(id).ok()?)?;
         Some(Self { machine: format!("{} {}", boot.trim(), seen.display()), id, began })
     }
 
     /// Whether it lives; `None` where that cannot be seen from here.
     fn lives(&self) -> Option<bool> {
         let own = Self::of(std::process::id())?;
-        (own.machine == self.machine).then(|| Self::of(self.id).is_some_and(|now| now == *self))
+        if own.machine != self.machine {
+            return None;
+        }
+        match stat(self.id) {
+            Ok(stat) => Some(began(&stat)? == self.began),
+            Err(error) => is_gone(&error).then_some(false),
+        }
+    }
+}
+
+/// What the system tells of a process, in one line.
+fn stat(id: u32) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{id}/stat"))
+}
+
+/// When a process began, by that line; nothing (but not none) where it has ended, and is listed
+/// until its parent asks for it.
+fn began(stat: &str) -> Option<String> {
+    // The name of the program, in brackets, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ended = ["Z", "X"].contains(&fields.next()?);
+    let began = fields.nth(18)?;
+    Some(if ended { String::new() } else { began.to_owned() })
+}
+
+/// Whether there is no such process: whatever else keeps the line from being read says nothing of
+/// it, nor does its absence where the system hides the processes of others.
+fn is_gone(error: &io::Error) -> bool {
+    const NO_SUCH_PROCESS: i32 = 3;
+    let absent =
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS);
+    absent && Path::new("/proc/1/stat").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_only_where_the_system_says_so() {
+        assert!(is_gone(&stat(u32::MAX).unwrap_err()));
+        let shut = [io::ErrorKind::PermissionDenied, io::ErrorKind::OutOfMemory];
+        assert!(shut.iter().all(|kind| !is_gone(&io::Error::from(*kind))));
+        assert_eq!(
+            began("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 0").unwrap(),
+            "4711"
+        );
+        assert_eq!(
+            began("7 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 0").unwrap(),
+            ""
+        );
+        assert_eq!(began("7 (a"), None);
     }
 }

@@ -21,6 +21,8 @@ mod objects;
 mod runtime;
 #[cfg(feature = "cloud")]
 mod site;
+#[cfg(all(test, feature = "cloud"))]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +89,11 @@ pub(crate) trait Writing: Send {
     /// The store itself, to read.
     fn place(&self) -> &dyn Place;
 
+    /// What no other writer has, where what one before this has sent may still be on its way.
+    fn token(&self) -> Option<String> {
+        None
+    }
+
     /// Puts `bytes` under `key`, replacing what was there. No reader ever sees a part of them.
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()>;
 
@@ -111,6 +118,27 @@ pub fn is_url(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains("://"))
 }
 
+/// What errors call the store at `path`: a URL without the password, or the signature, that it may
+/// hold.
+pub fn shown(path: &Path) -> String {
+    redacted(&path.display().to_string())
+}
+
+/// Text whose URLs have lost what stands before their hosts, and their queries.
+fn redacted(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "()\"'<>".contains(c));
+        let (url, rest) = part.split_at(end.unwrap_or(part.len()));
+        let url = url.split(['?', '#']).next().unwrap_or_default();
+        let (host, path) = url.split_at(url.find('/').unwrap_or(url.len()));
+        let host = host.rsplit('@').next().unwrap_or_default();
+        shown.extend(["://", host, path, rest]);
+    }
+    shown
+}
+
 /// The store at `path`, to read.
 pub(super) fn open(path: &Path) -> Result<Arc<dyn Place>> {
     #[cfg(feature = "cloud")]
@@ -130,7 +158,8 @@ pub(super) fn writable(path: &Path) -> Result<()> {
     local(path)
 }
 
-/// A store at `path`, to write.
+/// A store at `path`, to write whoever else does.
+#[cfg(test)]
 pub(super) fn create(path: &Path) -> Result<Box<dyn Writing>> {
     #[cfg(feature = "cloud")]
     if is_url(path) {
@@ -165,7 +194,24 @@ fn local(path: &Path) -> Result<()> {
     if is_url(path) {
         let why = "is a URL, and this program was built without them: build it with `cargo \
                    install --path . --features cloud`, or name a folder";
-        return Err(physicnet_stream::Error::new(path.display(), why));
+        return Err(physicnet_stream::Error::new(shown(path), why));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod shows {
+    use super::*;
+
+    #[test]
+    fn urls_without_what_is_secret() {
+        let shown = |text: &str| shown(Path::new(text));
+        assert_eq!(shown("a/b@c?.zarr"), "a/b@c?.zarr");
+        assert_eq!(shown("s3://bucket/a@b/{sensor}.zarr"), "s3://bucket/a@b/{sensor}.zarr");
+        assert_eq!(shown("https://user:p@ss@host:1/a.zarr?sig=x#y"), "https://host:1/a.zarr");
+        assert_eq!(
+            redacted("no answer (https://me:pw@host?sig=a/b) from \"gs://b/c?d\" at all?"),
+            "no answer (https://host) from \"gs://b/c\" at all?"
+        );
+    }
 }

@@ -51,9 +51,10 @@ impl Place for Objects {
             ahead.order.retain(|known| known != key);
             ahead.coming.remove(key)
         };
-        match coming {
-            Some(coming) => coming.wait()?,
-            None => self.begin(key, None)?.wait()?,
+        // What failed was asked for a while ago, maybe before the store was back.
+        match coming.map(|coming| coming.wait().flatten()) {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(_)) | None => self.begin(key, None)?.wait()?,
         }
     }
 

@@ -12,12 +12,12 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, GetOptions, GetRange, ObjectStore,
-    ObjectStoreExt, PutMode, RetryConfig, UpdateVersion,
+    ObjectStoreExt, PutMode, PutPayload, RetryConfig, UpdateVersion,
 };
 use physicnet_stream::{Error, Result};
 
 use super::runtime::{handle, wait};
-use super::{Listed, ROOT};
+use super::{Listed, ROOT, redacted};
 
 /// How long who asks may take to be known: elsewhere than in a cloud nobody answers.
 const INTRODUCTION: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const INTRODUCTION: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Site {
     store: Arc<dyn ObjectStore>,
-    /// As the user says it, without a slash at its end.
+    /// As errors show it, without a slash at its end.
     url: String,
     /// What all keys begin with.
     prefix: String,
@@ -52,7 +52,8 @@ impl Site {
     /// The objects under `path`, which is a URL.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let url = path.to_string_lossy().trim_end_matches('/').to_owned();
-        let wrong = |why: &str| Error::new(&url, why);
+        let shown = redacted(&url);
+        let wrong = |why: &str| Error::new(&shown, why);
         let (scheme, rest) = url.split_once("://").unwrap_or(("", &url));
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let scheme = match scheme {
@@ -73,9 +74,16 @@ impl Site {
             Scheme::Google => google(bucket),
             Scheme::Http => http(&root),
         })?;
-        let site = Self { store, url, prefix, scheme };
+        let site = Self { store, url: shown, prefix, scheme };
         site.key("")?;
         Ok(site)
+    }
+
+    /// The objects of `store`, for tests.
+    #[cfg(test)]
+    pub(super) fn over(store: impl ObjectStore) -> Self {
+        let (url, prefix) = ("test://store".to_owned(), "store".to_owned());
+        Self { store: Arc::new(store), url, prefix, scheme: Scheme::S3 }
     }
 
     /// What errors call the object under `key`.
@@ -142,8 +150,8 @@ impl Site {
         Ok(Listed { files: objects.collect(), folders: folders.collect() })
     }
 
-    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
-        let put = self.store.put(&self.key(key)?, bytes.into()).await;
+    pub(super) async fn put(&self, key: &str, bytes: PutPayload) -> Result<()> {
+        let put = self.store.put(&self.key(key)?, bytes).await;
         put.map(|_| ()).map_err(|e| self.told(key, &e))
     }
 
@@ -258,6 +266,7 @@ fn chain(error: &object_store::Error) -> String {
         }
         source = error.source();
     }
+    let said = redacted(&said);
     match said.char_indices().nth(600) {
         Some((end, _)) => format!("{}...", &said[..end]),
         None => said,
@@ -335,9 +344,9 @@ fn http(url: &str) -> Result<Arc<dyn ObjectStore>> {
         // The URL itself says whether it is meant.
         let options = ClientOptions::new().with_allow_http(url.starts_with("http://"));
         let builder = HttpBuilder::new().with_url(url).with_client_options(options);
-        builder.with_retry(retry).build().map_err(|e| Error::new(url, chain(&e)))
+        builder.with_retry(retry).build().map_err(|e| Error::new(redacted(url), chain(&e)))
     };
-    answers(url, build(brief())?, "the URL")?;
+    answers(&redacted(url), build(brief())?, "the URL")?;
     Ok(Arc::new(build(patience())?))
 }
 

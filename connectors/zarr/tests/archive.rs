@@ -40,6 +40,25 @@ fn what_was_written_is_read_in_any_order() {
 }
 
 #[test]
+fn a_data_set_is_its_writers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("radar.zarr");
+    let grid = grid(3, 3);
+    let create = || ArchiveWriter::create(&path, &grid, None, Map::new());
+    let mut first = create().unwrap();
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("is being written by another job"), "{error}");
+    (0..3).for_each(|at| first.append(0, &frame("", &grid, at)).unwrap());
+    first.finish().unwrap();
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("exists already"), "{error}");
+    assert_eq!(Archive::open(&ZarrSource::new(&path)).unwrap().times(0).len(), 3);
+    std::fs::remove_dir_all(&path).unwrap();
+    drop(create().unwrap());
+    assert!(!path.exists(), "what is not finished leaves nothing");
+}
+
+#[test]
 fn a_period_keeps_the_offsets_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("radar.zarr");

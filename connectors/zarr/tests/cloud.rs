@@ -30,7 +30,7 @@ pub(super) fn bucket(name: &str) -> Option<PathBuf> {
     Some(format!("{bucket}/unit/{now}-{count}/{name}").into())
 }
 
-/// Every object below `path` and its bytes.
+/// Every object below `path` and its bytes, without the name of the writer in the root.
 pub(super) fn objects(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut all, mut folders) = (BTreeMap::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
@@ -41,7 +41,14 @@ pub(super) fn objects(path: &Path) -> BTreeMap<String, Vec<u8>> {
         let open = place::open(&here).unwrap();
         let listed = open.list().unwrap();
         for name in listed.files {
-            let bytes = open.get(&name).unwrap().unwrap();
+            let mut bytes = open.get(&name).unwrap().unwrap();
+            if folder.is_empty() && name == "zarr.json" {
+                let mut root: Value = serde_json::from_slice(&bytes).unwrap();
+                if let Some(ours) = root["attributes"]["physicnet"].as_object_mut() {
+                    ours.remove("writer");
+                }
+                bytes = root.to_string().into_bytes();
+            }
             all.insert(format!("{within}{name}"), bytes);
         }
         folders.extend(listed.folders.into_iter().map(|name| format!("{within}{name}")));
@@ -65,6 +72,11 @@ fn upload(from: &Path, to: &Path) {
         }
     }
     files.flush().unwrap();
+}
+
+/// Removes all that lies at `path`.
+fn remove(path: &Path) {
+    place::create(path).unwrap().remove("").unwrap();
 }
 
 pub(super) fn bits(archive: &Archive) -> Vec<Vec<u32>> {
@@ -107,10 +119,31 @@ fn an_archive_is_the_same_in_a_bucket() {
     assert!(there.reopen().unwrap().is_none(), "it has not changed");
     let again = ArchiveWriter::create(&url, &grid, None, Map::new()).err().unwrap().to_string();
     assert!(again.contains("exists already"), "{again}");
-    crate::zarr::remove(&url).unwrap();
+    remove(&url);
     assert!(objects(&url).is_empty());
     let gone = Archive::open(&ZarrSource::new(&url)).err().unwrap().to_string();
     assert!(gone.starts_with(url.to_str().unwrap()) && gone.contains("is not there"), "{gone}");
+}
+
+#[test]
+fn a_data_set_in_a_bucket_is_its_writers_own() {
+    let Some(url) = bucket("radar.zarr") else { return };
+    let grid = grid(2, 3);
+    let create = || ArchiveWriter::create(&url, &grid, None, Map::new());
+    let mut first = create().unwrap();
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("is being written by process"), "{error}");
+    (0..40).for_each(|at| first.append(0, &frame("", &grid, at)).unwrap());
+    first.finish().unwrap();
+    assert_eq!(Archive::open(&ZarrSource::new(&url)).unwrap().times(0).len(), 40);
+    let error = create().err().unwrap().to_string();
+    assert!(error.contains("exists already"), "{error}");
+    assert_eq!(Archive::open(&ZarrSource::new(&url)).unwrap().times(0).len(), 40);
+    remove(&url);
+    let mut unfinished = create().unwrap();
+    (0..40).for_each(|at| unfinished.append(0, &frame("", &grid, at)).unwrap());
+    drop(unfinished);
+    assert!(objects(&url).is_empty() && read(&lease(&url)).is_none());
 }
 
 #[test]
@@ -176,6 +209,10 @@ impl Fused {
 impl Writing for Fused {
     fn place(&self) -> &dyn Place {
         self.inner.place()
+    }
+
+    fn token(&self) -> Option<String> {
+        self.inner.token()
     }
 
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
@@ -353,15 +390,31 @@ fn a_lease_is_free_when_its_holder_is_gone() {
 fn who_has_lost_the_lease_commits_nothing() {
     let Some(url) = bucket("a.zarr") else { return };
     let mut first = begin(&url).unwrap();
-    let before = objects(&url);
     // Taken away, as from a process that slept for too long.
-    crate::zarr::remove(&lease(&url)).unwrap();
+    remove(&lease(&url));
     let mut second = begin(&url).unwrap();
+    let before = objects(&url);
     std::thread::sleep(Duration::from_millis(600));
     let error = first.commit(&[forecast("a", &small(), 1)]).unwrap_err().to_string();
     assert!(error.contains(".lease") && error.contains("was lost to process"), "{error}");
     assert!(objects(&url) == before);
     second.commit(&[forecast("a", &small(), 1)]).unwrap();
+}
+
+#[test]
+fn a_writer_changes_the_root_that_the_one_before_goes_on_from() {
+    let Some(url) = bucket("a.zarr") else { return };
+    let root = || place::open(&url).unwrap().get("zarr.json").unwrap().unwrap();
+    drop(begin(&url).unwrap());
+    let roots = [(); 3].map(|()| {
+        // What it commits is there already.
+        drop(begin(&url).unwrap());
+        root()
+    });
+    assert!(roots[0] != roots[1] && roots[1] != roots[2] && roots[0] != roots[2]);
+    let archive =
+        Archive::open(&ZarrSource { cadence: Some("5min".into()), ..ZarrSource::new(&url) });
+    assert_eq!(archive.unwrap().times(0).len(), 1);
 }
 
 #[test]

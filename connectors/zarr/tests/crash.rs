@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{catalogue, forecast, grid};
 use crate::zarr::commit::ForecastStore;
-use crate::zarr::place::{Folder, Writing};
+use crate::zarr::place::{Folder, Place, Writing};
 use crate::zarr::progress::{Progress, read_root};
 use crate::zarr::sink::Writer;
 use crate::zarr::store::Store;
@@ -109,6 +109,59 @@ fn killed_at_any_operation_it_ends_as_the_same_bytes() {
         }
     }
     assert!(kills > 100, "{kills}");
+}
+
+/// A folder that fails where a key is put twice before a flush: of objects either may stay.
+struct Once(Folder, BTreeSet<String>);
+
+impl Writing for Once {
+    fn place(&self) -> &dyn Place {
+        &self.0
+    }
+
+    fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
+        assert!(self.1.insert(key.to_owned()), "{key} is put twice at once");
+        self.0.put(key, bytes)
+    }
+
+    fn restore(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
+        self.0.restore(key, bytes)
+    }
+
+    fn exist(&self, keys: &[String]) -> Result<Vec<bool>> {
+        self.0.exist(keys)
+    }
+
+    fn remove(&mut self, key: &str) -> Result<()> {
+        self.0.remove(key)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.1.clear();
+        self.0.flush()
+    }
+
+    fn publish(&mut self, bytes: &[u8]) -> Result<()> {
+        self.flush()?;
+        self.0.publish(bytes)
+    }
+}
+
+#[test]
+fn of_revisions_that_come_together_the_last_is_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let sensor = catalogue(&["a"], &small()).get(&"a".into()).unwrap();
+    let write = |name: &str, batch: usize| {
+        let path = folder.path().join(name);
+        let arrivals = arrivals();
+        let once = Once(Folder::held(&path, false).unwrap(), BTreeSet::new());
+        let mut store =
+            ForecastStore::open(&path, Box::new(once), &sensor, &arrivals[0], &[], false).unwrap();
+        arrivals.chunks(batch).for_each(|batch| store.commit(batch).unwrap());
+        drop(store);
+        files(&path)
+    };
+    assert!(write("together", usize::MAX) == write("one by one", 1));
 }
 
 /// A story of six arrivals: new forecasts, one that comes late, and revisions of old ones.

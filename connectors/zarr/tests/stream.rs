@@ -26,6 +26,9 @@ fn pace(durable: &ProbeHandle<u64>, stop: &Stop, failure: &Failure) -> Pace {
     Pace { durable: durable.clone(), in_flight: 2, stop: stop.clone(), failure: failure.clone() }
 }
 
+/// In place of the offset of a frame that could not be decoded.
+const EMPTY: u64 = u64::MAX;
+
 /// What each sensor's frames were, by offset, in the order in which they came.
 fn stream(
     config: ZarrSource,
@@ -45,7 +48,8 @@ fn stream(
                 .exchange(|frame: &Frame| frame.offset)
                 .inspect(move |frame| {
                     let mut log = log.lock().unwrap();
-                    log.entry(frame.sensor.clone()).or_default().push(frame.offset);
+                    let seen = if frame.shape == [0; 3] { EMPTY } else { frame.offset };
+                    log.entry(frame.sensor.clone()).or_default().push(seen);
                     if stop_after.is_some_and(|n| log.values().flatten().count() >= n) {
                         halt.stop();
                     }
@@ -139,6 +143,64 @@ fn forecasts_are_durable_when_the_frontier_says_so() {
     assert!(!failure.failed());
 }
 
+/// A chunk that the system does not hand out: a folder stands where the file was.
+fn withhold(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::create_dir(path).unwrap();
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_no_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 40);
+    withhold(&path.join("rain/c/1/1/0/0"));
+    let frames = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&frames);
+    let failure = timely::execute_directly(move |worker| {
+        let archive = Arc::new(Archive::open(&ZarrSource::new(&path)).unwrap());
+        let (durable, failure) = (ProbeHandle::new(), Failure::default());
+        worker.dataflow(|scope| {
+            let pace = pace(&durable, &Stop::default(), &failure);
+            source(scope, &[archive], &Resume::default(), pace)
+                .inspect(move |frame| log.lock().unwrap().push((frame.offset, frame.shape)))
+                .map(|_| ())
+                .probe_with(&durable);
+        });
+        worker.step_while(|| !durable.done() && !failure.failed());
+        assert!(!durable.done());
+        worker.installed_dataflows().into_iter().for_each(|index| worker.drop_dataflow(index));
+        failure.take().unwrap().to_string()
+    });
+    assert!(failure.contains("s.zarr/rain") && failure.contains("chunk"), "{failure}");
+    let frames = frames.lock().unwrap();
+    // The others are no further than an epoch.
+    assert!(
+        frames.iter().all(|(offset, shape)| *offset <= 16 && *shape == [2, 2, 3]),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn a_followed_store_is_asked_again_for_what_it_did_not_hand_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 40);
+    let chunk = path.join("rain/c/1/1/0/0");
+    let bytes = std::fs::read(&chunk).unwrap();
+    withhold(&chunk);
+    let config = ZarrSource { follow: true, poll: "5ms".into(), ..ZarrSource::new(&path) };
+    let mend = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::fs::remove_dir(&chunk).unwrap();
+        std::fs::write(chunk, bytes).unwrap();
+    });
+    let seen = stream(config, 1, Resume::default(), Some(120));
+    mend.join().unwrap();
+    let whole: Vec<u64> = (0..40).collect();
+    assert!(seen.values().all(|offsets| *offsets == whole), "{seen:?}");
+}
+
 #[test]
 fn a_frame_that_cannot_be_decoded_is_empty() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,4 +212,6 @@ fn a_frame_that_cannot_be_decoded_is_empty() {
     assert!(error.contains("rain") && error.contains("chunk"), "{error}");
     let seen = stream(ZarrSource::new(&path), 1, Resume::default(), None);
     assert!(seen.values().all(|offsets| offsets.len() == 40));
+    let empty = |sensor: &str| seen[&sensor.into()].iter().filter(|seen| **seen == EMPTY).count();
+    assert_eq!(["s/0000", "s/0001", "s/0002"].map(empty), [0, 16, 0]);
 }
