@@ -150,13 +150,18 @@ type Round = (Vec<Forecast>, Vec<Frame>);
 /// Frames before a forecast that go with it once it has settled.
 const PAST: usize = 2;
 
-/// Plays rounds, one epoch each, all of them in flight at once or one after another.
+/// What is counted of all time when these rounds are played.
 fn play(
     workers: usize,
     at_once: bool,
     config: ScoringConfig,
     rounds: Vec<Round>,
 ) -> BTreeMap<Key, Sums> {
+    verify(workers, at_once, config, rounds).over(Span::All)
+}
+
+/// Plays rounds, one epoch each, all of them in flight at once or one after another.
+fn verify(workers: usize, at_once: bool, config: ScoringConfig, rounds: Vec<Round>) -> Verified {
     // What was counted before a restart settles like the rest, and is in the sums of that time.
     let anew =
         |(made, seen): &Round| made.iter().all(|f| !f.scored) && seen.iter().all(|f| !f.scored);
@@ -203,11 +208,11 @@ fn play(
         .join()
         .into_iter()
         .for_each(|r| r.unwrap());
-    let totals = totals.over(Span::All);
+    let verified = totals.now().clone();
     if whole {
-        assert_eq!(added_up(&settled.lock().unwrap(), &channels), totals);
+        assert_eq!(added_up(&settled.lock().unwrap(), &channels), verified.over(Span::All));
     }
-    totals
+    verified
 }
 
 /// The sums over what has settled: each forecast once, in the order of its sensor, with its past.
@@ -218,20 +223,28 @@ fn added_up(all: &[Settled], channels: &[Metrics]) -> BTreeMap<Key, Sums> {
         let at = forecast.reference_time;
         let before = last.insert(forecast.sensor.clone(), at);
         // Only a clock that was set turns back.
-        assert!(before.is_none_or(|before| before < at || before > at + 100 * STEP));
+        let step = forecast.cadence.nanoseconds();
+        assert!(before.is_none_or(|before| before < at || before > at + 100 * step));
         assert!(past.len() <= PAST && past.is_sorted_by_key(|frame| frame.valid_time));
-        assert!(past.iter().all(|f| ((at - 2 * STEP)..=(at + STEP / 2)).contains(&f.valid_time)));
+        assert!(past.iter().all(|f| ((at - 2 * step)..=(at + step / 2)).contains(&f.valid_time)));
         for (lead, frame) in observed.iter().enumerate() {
             let Some(frame) = frame else { continue };
-            for product in &forecast.products {
-                let p = &product.data[2 * lead..2 * lead + 2];
-                let pair =
-                    Sums::of(p, &frame.data, 2, channels.first().unwrap_or(&Metrics::default()));
+            let [_, count, height, width] = forecast.shape;
+            let usual = Metrics::default();
+            for (product, channel) in
+                forecast.products.iter().flat_map(|product| (0..count).map(move |c| (product, c)))
+            {
+                let plane = |data: &'_ [f32], at: usize| {
+                    data[at * height * width..][..height * width].to_vec()
+                };
+                let p = plane(&product.data, lead * count + channel);
+                let asked = channels.get(channel).unwrap_or(&usual);
+                let pair = Sums::of(&p, &plane(&frame.data, channel), width, asked);
                 let key = Key {
                     sensor: forecast.sensor.clone(),
                     product: Arc::clone(&product.name),
                     lead: lead as u32 + 1,
-                    channel: 0,
+                    channel: channel as u32,
                 };
                 sums.entry(key).or_default().plus_equals(&pair);
             }
