@@ -128,7 +128,7 @@ fn of_variable(
     );
     for (name, title, how) in SECTIONS {
         let inside = match name {
-            "skill" => skill::section(variable, about),
+            "skill" => skill::section(variable, channel, about, findings),
             "contests" => contests::section(variable, channel, about, findings),
             "fss" => fss::section(variable, about, on),
             "spectra" => spectra::section(variable, channel, about, on),
