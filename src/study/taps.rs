@@ -55,7 +55,7 @@ impl Study {
             }
             if let Some(taken) = atlas::Taken::of(coded) {
                 let mut findings = desk.findings();
-                let atlas = findings.atlas.get_or_insert_with(|| Atlas::new(&taken, cadence));
+                let atlas = findings.atlas.get_or_insert_with(|| Atlas::new(&taken, &desk.about));
                 atlas.add(&taken);
             }
             let mut recent = desk.recent();
