@@ -224,6 +224,9 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         flags.forecasts.map(|path| SinkConfig::Zarr(ZarrSink::new(path))).into_iter().collect();
     let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
     let period = Period { from: time(&flags.from)?, to: time(&flags.to)?, stride: flags.stride };
+    for (flag, path) in [("--report", &flags.report), ("--json", &flags.json)] {
+        path.as_deref().map(report::check).transpose().context(flag)?;
+    }
     let wanted = Wanted { against: flags.against, study: flags.report.is_some() };
     let Evaluation { report, study } = evaluate(&job, &period, &wanted, &interruptible()?)?;
     if report.sensors.is_empty() {
@@ -232,6 +235,8 @@ fn evaluation(flags: Evaluate) -> Result<()> {
              `physicnet inspect` lists the times of a store, its gaps and what is missing"
         );
     }
+    // First: whatever becomes of the files, this is not lost.
+    say(&table(&report))?;
     if let Some(path) = &flags.json {
         let all = match &study {
             Some((about, findings)) => document(&report, about, findings),
@@ -243,7 +248,7 @@ fn evaluation(flags: Evaluate) -> Result<()> {
     if let (Some(path), Some((about, findings))) = (&flags.report, &study) {
         report::write(path, &report, about, findings)?;
     }
-    say(&table(&report))
+    Ok(())
 }
 
 fn publication(flags: Publish) -> Result<()> {

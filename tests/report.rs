@@ -217,6 +217,101 @@ fn forecasts_of_others_are_scored_on_the_same_frames() {
 }
 
 #[test]
+fn who_lacks_forecasts_is_compared_over_those_that_both_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    // It moves faster and faster: late forecasts are worse than early ones.
+    let frames: Vec<Frame> = (0..30).map(|k| frame(k * k / 8, k as i64 * MINUTE, 0.0)).collect();
+    store(&folder.path().join("s.zarr"), &frames);
+    checkpoint(&folder.path().join("model.safetensors"));
+    let (data, model, early) = (path("s.zarr"), path("model.safetensors"), path("early.zarr"));
+    let base = ["evaluate", "--zarr", &data, "--checkpoint", &model];
+    let until = ["--no-ssim", "--forecasts", &early, "--to", "1970-01-01T00:10"];
+    run(&[&base[..], &until].concat());
+
+    let against = format!("early={early}");
+    let rival = [&base[..], &["--against", &against]].concat();
+    let (page, json) = reported(folder.path(), "all", &rival);
+    let mse = |product: &str| &json["variables"][0]["products"][product]["mean"]["mse"];
+    assert_ne!(mse("early"), mse("physicnet"));
+    let card = |page: &str| -> String {
+        let card = page.split("<h4>Against early</h4>").nth(1).unwrap();
+        card.split("</article>").next().unwrap().to_owned()
+    };
+    assert!(card(&page).contains(">0.0 % above<"), "{}", card(&page));
+    // The gain of the few forecasts that it has, beside those that persistence made of the same.
+    let gain = |json: &Value, product: &str| {
+        let mut gains = json["gains"].as_array().unwrap().iter();
+        let found = gains.find(|gain| gain["product"] == product && gain["lead"] == 1);
+        found.and_then(|gain| gain["gain"].as_f64())
+    };
+    let over_all = |product: &str| {
+        let mse = |of: &str| json["variables"][0]["products"][of]["leads"][0]["mse"].as_f64();
+        1.0 - mse(product).unwrap() / mse("persistence").unwrap()
+    };
+    assert_eq!(gain(&json, "persistence"), Some(0.0));
+    assert!((gain(&json, "physicnet").unwrap() - over_all("physicnet")).abs() < 1e-9);
+    assert!((gain(&json, "early").unwrap() - over_all("early")).abs() > 1e-3);
+
+    let late = [&rival[..], &["--from", "1970-01-01T00:15"]].concat();
+    let (page, json) = reported(folder.path(), "late", &late);
+    assert_eq!(card(&page), "<p class=\"big\">no common forecasts</p>");
+    assert!(gain(&json, "early").is_none());
+}
+
+#[test]
+fn each_source_is_read_from_its_own_first_window_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let hour = 60 * MINUTE;
+    let fast: Vec<Frame> = (0..20).map(|k| frame(k, 5 * hour + k as i64 * MINUTE, 0.0)).collect();
+    let slow: Vec<Frame> = (0..12).map(|k| frame(k, k as i64 * hour, 0.0)).collect();
+    store(&at.join("fast.zarr"), &fast);
+    store(&at.join("slow.zarr"), &slow);
+    checkpoint(&at.join("model.safetensors"));
+    let job = at.join("job.yaml");
+    let text = "sources: [{type: zarr, path: AT/fast.zarr}, {type: zarr, path: AT/slow.zarr}]\n\
+                model: {checkpoint: AT/model.safetensors}\n";
+    std::fs::write(&job, text.replace("AT", at.to_str().unwrap())).unwrap();
+    let json = at.join("out.json");
+    let from = ["--from", "1970-01-01T05:05", "--no-ssim", "--json", json.to_str().unwrap()];
+    run(&[&["evaluate", job.to_str().unwrap()], &from[..]].concat());
+    let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    // The minutes 5 to 18, and the hours 6 to 10.
+    let first = &json["variables"][0]["products"]["physicnet"]["leads"][0];
+    assert_eq!(first["pairs"], 14.0 + 5.0);
+}
+
+#[test]
+fn what_cannot_be_is_told_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let path = |name: &str| at.join(name).to_str().unwrap().to_owned();
+    let frames: Vec<Frame> = (0..6).map(|k| frame(k, k as i64 * MINUTE, 0.0)).collect();
+    store(&at.join("s.zarr"), &frames);
+    let refused = |arguments: &[&str], why: &str| {
+        let output = crate::house::physicnet().arg("evaluate").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{arguments:?}: {said}");
+        assert!(!at.join("out.zarr").exists(), "{arguments:?} ran");
+    };
+    let (data, out) = (path("s.zarr"), path("out.zarr"));
+    let base = ["--zarr", &data, "--horizon", "2", "--forecasts", &out];
+    std::fs::write(at.join("file"), "").unwrap();
+    for flag in ["--report", "--json"] {
+        let below = path("file/it");
+        refused(&[&base[..], &[flag, &below]].concat(), &format!("{flag}: {below} cannot be"));
+        refused(&[&base[..], &[flag, at.to_str().unwrap()]].concat(), "cannot be written");
+    }
+    let job = at.join("job.yaml");
+    checkpoint(&at.join("model.safetensors"));
+    let text = "sources: [{type: kafka, cluster: {brokers: 'localhost:1'}, topics: [frames], \
+                like: AT/s.zarr}]\nmodel: {checkpoint: AT/model.safetensors}\n";
+    std::fs::write(&job, text.replace("AT", at.to_str().unwrap())).unwrap();
+    refused(&[job.to_str().unwrap()], "go on for ever");
+}
+
+#[test]
 fn a_browser_shows_and_prints_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = root.join(".venv/bin/python");

@@ -6,9 +6,15 @@ use super::metrics::Fss;
 /// threshold in the window of its scale around every pixel of two row-major fields of `width`
 /// columns.
 ///
-/// Outside the fields nothing is above; pixels outside `mask` count as the value 0. A window of
+/// Outside the fields nothing is above, nor outside `mask`, whatever the threshold. A window of
 /// even size reaches one pixel further up and left. Counts, not fractions: the score is a ratio.
-pub(super) fn fss(p: &[f32], o: &[f32], mask: &[bool], width: usize, all: &[Fss]) -> Vec<[i64; 3]> {
+pub(super) fn fss(
+    p: &[f32],
+    o: &[f32],
+    mask: &[bool],
+    width: usize,
+    all: &[Fss],
+) -> Vec<[i128; 3]> {
     let mut tables: Vec<(f64, [Area; 2])> = Vec::new();
     let sums = all.iter().map(|&Fss { threshold, scale }| {
         let known = tables.iter().position(|(of, _)| *of == threshold);
@@ -24,17 +30,20 @@ pub(super) fn fss(p: &[f32], o: &[f32], mask: &[bool], width: usize, all: &[Fss]
     sums.collect()
 }
 
-fn products(f: &Area, o: &Area, size: usize) -> [i64; 3] {
+fn products(f: &Area, o: &Area, size: usize) -> [i128; 3] {
     let mut sums = [0; 3];
     let (mut of_f, mut of_o) = (vec![0; f.width], vec![0; o.width]);
     for y in 0..f.height {
         f.windows(y, size, &mut of_f);
         o.windows(y, size, &mut of_o);
+        // A row fits where the rows together need not.
+        let mut row = [0_i64; 3];
         for (&f, &o) in of_f.iter().zip(&of_o) {
-            sums[0] += f * f;
-            sums[1] += f * o;
-            sums[2] += o * o;
+            row[0] += f * f;
+            row[1] += f * o;
+            row[2] += o * o;
         }
+        sums.iter_mut().zip(row).for_each(|(sum, row)| *sum += i128::from(row));
     }
     sums
 }
@@ -56,8 +65,7 @@ impl Area {
             let mut row = 0;
             for x in 0..width {
                 let at = y * width + x;
-                let value = if mask[at] { f64::from(field[at]) } else { 0.0 };
-                row += i64::from(value >= threshold);
+                row += i64::from(mask[at] && f64::from(field[at]) >= threshold);
                 table[(y + 1) * stride + x + 1] = table[y * stride + x + 1] + row;
             }
         }
@@ -83,6 +91,17 @@ impl Area {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_above_no_threshold() {
+        let (p, o) = ([1.0, f32::NAN, 3.0], [f32::NAN, 2.0, -1.0]);
+        for threshold in [-2.0, 0.0, 2.0] {
+            let all = [Fss { threshold, scale: 1 }];
+            let observed = i128::from(-1.0 >= threshold);
+            let sums = fss(&p, &o, &[false, false, true], 3, &all);
+            assert_eq!(sums, [[1, observed, observed]], "{threshold}");
+        }
+    }
 
     #[test]
     fn the_table_equals_the_obvious_sum() {

@@ -99,7 +99,7 @@ impl From<&Sums> for Scores {
         let variance_p = mean(sums.forecast_squared) - p * p;
         let variance_o = mean(sums.observation_squared) - o * o;
         let of_pairs = |(sum, pairs): (super::Fixed, i64)| sum.get() / pairs as f64;
-        let fss = |[ff, fo, oo]: &[i64; 3]| 2.0 * *fo as f64 / (*ff as f64 + *oo as f64);
+        let fss = |[ff, fo, oo]: &[i128; 3]| 2.0 * *fo as f64 / (*ff as f64 + *oo as f64);
         Self {
             pairs: sums.pairs,
             coverage: n / sums.observed as f64,

@@ -56,8 +56,9 @@ pub struct Sums {
     pub ssim: (Fixed, i64),
     /// A contingency table per threshold.
     pub tables: Vec<Table>,
-    /// `[sum f^2, sum f o, sum o^2]` of window counts per FSS that is asked for.
-    pub fss: Vec<[i64; 3]>,
+    /// `[sum f^2, sum f o, sum o^2]` of window counts per FSS that is asked for. Squares of areas:
+    /// of a few hundred large fields they are beyond 64 bits.
+    pub fss: Vec<[i128; 3]>,
 }
 
 impl Sums {
@@ -118,8 +119,8 @@ impl Sums {
             *fixed = fixed.times(times.into());
         }
         self.counts_mut().into_iter().for_each(|count| *count *= times);
-        let cells = self.tables.iter_mut().flat_map(Table::cells_mut);
-        cells.chain(self.fss.iter_mut().flatten()).for_each(|count| *count *= times);
+        self.tables.iter_mut().flat_map(Table::cells_mut).for_each(|count| *count *= times);
+        self.fss.iter_mut().flatten().for_each(|sum| *sum *= i128::from(times));
         self
     }
 
@@ -205,8 +206,9 @@ fn table(p: &[f32], o: &[f32], above: f64, scored: i64) -> Table {
 impl IsZero for Sums {
     fn is_zero(&self) -> bool {
         let cells = self.tables.iter().flat_map(Table::cells);
-        let mut counts = cells.chain(self.fss.iter().flatten().copied()).chain(self.counts());
-        counts.all(|count| count == 0) && self.reals().iter().all(|fixed| fixed.is_zero())
+        cells.chain(self.counts()).all(|count| count == 0)
+            && self.fss.iter().flatten().all(|sum| *sum == 0)
+            && self.reals().iter().all(|fixed| fixed.is_zero())
     }
 }
 

@@ -94,6 +94,24 @@ fn what_is_taken_away_was_never_there() {
 }
 
 #[test]
+fn sums_of_large_windows_are_exact() {
+    let side = 1024;
+    let fss = vec![Fss { threshold: 1.0, scale: side / 2 }];
+    let metrics = Metrics { fss, ..Metrics::default() };
+    let above = vec![2.0; side * side];
+    let one = Sums::of(&above, &above, side, &metrics);
+    // A month of five minutes.
+    let month = one.clone().times(8640);
+    assert!(month.fss[0][0] > i64::MAX.into());
+    assert_eq!(Scores::from(&month).fss, [1.0]);
+    let text = serde_json::to_string(&month).unwrap();
+    assert_eq!(serde_json::from_str::<Sums>(&text).unwrap(), month);
+    let mut rest = month;
+    rest.plus_equals(&one.times(-8640));
+    assert!(rest.is_zero());
+}
+
+#[test]
 fn missing_pixels_are_not_scored() {
     let nan = f32::NAN;
     let metrics = Metrics { thresholds: vec![1.0], ..Metrics::default() };

@@ -49,6 +49,7 @@ pub(super) fn check(job: &Job, catalogue: &Catalogue) -> Result<()> {
         places.push(Place::new("scoring.store".into(), store.clone(), true)?);
     }
     if let Some(control) = &job.model.control {
+        plain("model.control", control, "requests for all sensors lie there")?;
         places.push(Place::new("model.control".into(), control.clone(), true)?);
     }
     apart(&places)?;
@@ -178,6 +179,10 @@ mod tests {
             ("scoring: {store: AT/file}".into(), "fits"),
             ("model: {control: AT/control}".into(), "fits"),
             ("model: {control: AT/file}".into(), "model.control"),
+            (
+                "model: {control: 's3://bucket/control'}".into(),
+                "model.control: s3://bucket/control: lies",
+            ),
             ("scoring: {store: AT/file}\nrejects: {path: AT/file}".into(), "scoring.store"),
         ] {
             let said = told(at, &more);

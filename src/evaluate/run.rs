@@ -58,12 +58,13 @@ pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Res
     let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.products = PRODUCTS.map(String::from).into();
     job.check()?;
+    job.sources.iter().try_for_each(ends)?;
     let whole = job.sources()?;
-    let sensors: Vec<_> =
-        whole.iter().map(Source::sensors).collect::<Result<Vec<_>, _>>()?.concat();
+    let known = whole.iter().map(Source::sensors).collect::<Result<Vec<_>, _>>()?;
+    let sensors = known.concat();
     let checkpoint = job.checkpoint(&sensors)?;
-    for source in &mut job.sources {
-        restrict(source, period, checkpoint.config.history, &sensors[0])?;
+    for (source, own) in job.sources.iter_mut().zip(&known) {
+        restrict(source, period, checkpoint.config.history, own);
     }
     let variables = checkpoint.config.variables.clone();
     let ranges = if scoring.ssim && scoring.data_range.is_none() {
@@ -122,18 +123,29 @@ fn add_scales(metrics: &mut Metrics, sensors: &[Arc<Sensor>]) {
     }
 }
 
-/// Narrows a source to what the period needs, with the frames of the first window before it.
-fn restrict(
-    source: &mut SourceConfig,
-    period: &Period,
-    history: usize,
-    sensor: &Sensor,
-) -> Result<()> {
+/// Whether a source comes to an end by itself.
+fn ends(source: &SourceConfig) -> Result<()> {
+    match source {
+        SourceConfig::Synthetic(synthetic) if synthetic.frames.is_none() => {
+            bail!("sources: simulated sensors never end; set `frames`")
+        }
+        SourceConfig::Kafka(kafka) => bail!(
+            "sources: topics {:?} go on for ever; evaluate an archive, or `run` the job with \
+             `scoring`",
+            kafka.topics
+        ),
+        SourceConfig::Zarr(_) | SourceConfig::Synthetic(_) => Ok(()),
+    }
+}
+
+/// Narrows a source to what the period needs, with the frames of the first window of its own
+/// sensors before it.
+fn restrict(source: &mut SourceConfig, period: &Period, history: usize, own: &[Arc<Sensor>]) {
     match source {
         SourceConfig::Zarr(zarr) => {
             zarr.follow = false;
             zarr.rate = None;
-            if let Some(from) = period.from {
+            if let (Some(from), Some(sensor)) = (period.from, own.first()) {
                 let first = sensor.cadence.after(from, 1 - history as i64);
                 zarr.from = Some(format_time(first));
             }
@@ -141,21 +153,10 @@ fn restrict(
                 zarr.to = Some(format_time(to));
             }
         }
-        SourceConfig::Synthetic(synthetic) => {
-            synthetic.rate = None;
-            if synthetic.frames.is_none() {
-                bail!("sources: simulated sensors never end; set `frames`");
-            }
-        }
-        SourceConfig::Kafka(kafka) => {
-            bail!(
-                "sources: topics {:?} go on for ever; evaluate an archive, or `run` the job with \
-                 `scoring`",
-                kafka.topics
-            );
-        }
+        SourceConfig::Synthetic(synthetic) => synthetic.rate = None,
+        // Never ends.
+        SourceConfig::Kafka(_) => {}
     }
-    Ok(())
 }
 
 /// The least and the largest value of every channel over all frames of the archives.

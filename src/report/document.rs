@@ -11,8 +11,10 @@ use physicnet_stream::format_time;
 ///
 /// ```text
 /// {"forecasts": n, "period": [first, last reference time],
-///  "spectra": [{"variable", "wavelengths": pixels, "leads": [{"lead", "pairs", "truth": variances, "products": {...}}]}],
+///  "spectra": [{"variable", "wavelengths": pixels, "leads": [{"lead", "pairs", "truth": variances, "products": {...},
+///    "beside": {product: variances of the truth over the same fields}}]}],
 ///  "contests": [{"variable", "against", "lead", "count", "ours", "theirs", "difference", "margin", "statistic", "p", "lags"}],
+///  "gains": [{"variable", "product", "lead", "gain"}],
 ///  "cases": [{"variable", "best": [{"sensor", "reference_time", "mse", "persistence"}], "worst": [...]}],
 ///  "codes": {"counts", "perplexity"}}
 /// ```
@@ -34,6 +36,9 @@ pub fn document(report: &Report, about: &About, findings: &Findings) -> Value {
             }
         }
     }
+    let gains = findings.gains.iter().map(|((channel, product, lead), gain)| {
+        json!({"variable": named(*channel), "product": product, "lead": lead, "gain": gain.share()})
+    });
     let case = |case: &Case| {
         json!({"sensor": case.sensor, "reference_time": format_time(case.reference_time),
                "mse": case.loss, "persistence": case.reference})
@@ -48,12 +53,14 @@ pub fn document(report: &Report, about: &About, findings: &Findings) -> Value {
             let leads = spectra.leads().into_iter().map(|lead| {
                 let products =
                     report.variables.get(channel).map(|v| v.ordered()).unwrap_or_default();
-                let products: Map<String, Value> = products
-                    .into_iter()
-                    .map(|name| (name.to_owned(), json!(spectra.product(lead, name))))
-                    .collect();
+                let each = |of: &dyn Fn(&str) -> Vec<f64>| {
+                    let all = products.iter().map(|name| ((*name).to_owned(), json!(of(name))));
+                    all.collect::<Map<String, Value>>()
+                };
                 json!({"lead": lead, "pairs": spectra.pairs(lead),
-                       "truth": spectra.observed(lead), "products": products})
+                       "truth": spectra.observed(lead),
+                       "products": each(&|name| spectra.product(lead, name)),
+                       "beside": each(&|name| spectra.beside(lead, name))})
             });
             let lengths: Vec<f64> =
                 (1..=height.max(width) / 2).map(|bin| wavelength(bin, [height, width])).collect();
@@ -71,6 +78,7 @@ pub fn document(report: &Report, about: &About, findings: &Findings) -> Value {
         ("period", json!(period)),
         ("spectra", json!(spectra)),
         ("contests", json!(contests)),
+        ("gains", json!(gains.collect::<Vec<_>>())),
         ("cases", json!(cases.collect::<Vec<_>>())),
         ("codes", json!(codes)),
     ] {

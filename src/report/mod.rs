@@ -32,15 +32,31 @@ pub use page::page;
 use crate::evaluate::Report;
 use crate::study::{About, Findings};
 
+/// Whether a file can be written at `path`, whose folder is made: to be asked before the work of
+/// hours whose outcome is to go there.
+///
+/// # Errors
+/// When it cannot.
+pub fn check(path: &Path) -> Result<()> {
+    let try_it = || -> Result<()> {
+        make_folder(path)?;
+        let there = path.exists();
+        std::fs::File::options().append(true).create(true).open(path)?;
+        if !there {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    };
+    try_it().with_context(|| format!("{} cannot be written", path.display()))
+}
+
 /// Writes the page, whole or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -> Result<()> {
     let write = || -> Result<()> {
-        if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
-            std::fs::create_dir_all(folder)?;
-        }
+        make_folder(path)?;
         let mut name = path.file_name().context("names no file")?.to_owned();
         name.push(".part");
         let part = path.with_file_name(name);
@@ -48,4 +64,12 @@ pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -
         Ok(std::fs::rename(part, path)?)
     };
     write().with_context(|| format!("writing the report {}", path.display()))
+}
+
+/// Makes the folder of a file, if it is not there.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
 }

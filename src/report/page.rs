@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use physicnet_stream::format_time;
+use serde_json::Value;
 
 use super::document::document;
 use super::words::{escape, lead, unit};
@@ -71,8 +72,7 @@ pub fn page(report: &Report, about: &About, findings: &Findings) -> Result<Strin
             let _ = write!(nav, "<a href=\"#{name}-{channel}\">{title}</a> ");
         }
     }
-    // A browser ends a script at the first `</`, whatever it is part of.
-    let data = document(report, about, findings).to_string().replace("</", "<\\/");
+    let data = embedded(&document(report, about, findings));
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -87,6 +87,12 @@ pub fn page(report: &Report, about: &About, findings: &Findings) -> Result<Strin
         atlas::section(report, about, findings)?,
         method(about, findings),
     ))
+}
+
+/// JSON for an element of a page: a browser looks for `</script` and `<!--` in it, whatever they are
+/// part of.
+fn embedded(data: &Value) -> String {
+    data.to_string().replace('<', "\\u003c")
 }
 
 fn about_it(report: &Report, about: &About, findings: &Findings) -> String {
@@ -128,7 +134,7 @@ fn of_variable(
     );
     for (name, title, how) in SECTIONS {
         let inside = match name {
-            "skill" => skill::section(variable, about),
+            "skill" => skill::section(variable, channel, about, findings),
             "contests" => contests::section(variable, channel, about, findings),
             "fss" => fss::section(variable, about, on),
             "spectra" => spectra::section(variable, channel, about, on),
@@ -171,4 +177,19 @@ fn method(about: &About, findings: &Findings) -> String {
          <p>All numbers of this page stand in it as JSON, in the element \
          <code>#evaluation</code>.{left_out}</p></section>"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn data_end_no_script() {
+        let data = json!({"name": "<!--<script></script>", "less": "a < b"});
+        let text = embedded(&data);
+        assert!(!text.contains('<'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), data);
+    }
 }

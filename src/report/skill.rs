@@ -4,15 +4,18 @@ use std::fmt::Write;
 
 use super::chart::{AxisOf, Chart, Line};
 use super::words::{Products, class, escape, lead, lead_unit, of_unit, squared, unit};
-use crate::evaluate::{VariableReport, number, percent, scores};
-use crate::study::About;
+use crate::evaluate::{VariableReport, number, scores};
+use crate::study::{About, Findings, REFERENCE};
 
-/// What skill is measured against, in the order in which it is looked for.
-const REFERENCES: [&str; 2] = ["persistence", "advection"];
 /// Marks along the leads, at most.
 const MARKS: usize = 7;
 
-pub(super) fn section(variable: &VariableReport, about: &About) -> String {
+pub(super) fn section(
+    variable: &VariableReport,
+    channel: usize,
+    about: &About,
+    findings: &Findings,
+) -> String {
     let Products { shown, same, far } = Products::of(variable);
     let units = unit(&variable.units);
     let mut text = "<div class=\"charts\">".to_owned();
@@ -27,20 +30,18 @@ pub(super) fn section(variable: &VariableReport, about: &About) -> String {
         )
     };
     text += &draw("Error: lower is better".into(), format!("RMSE{units}"), "rmse", Some(0.0), None);
-    if let Some(reference) = REFERENCES.into_iter().find(|r| variable.products.contains_key(*r)) {
-        let gain = |product: &str, lead: usize| {
-            let mse = |of: &str| variable.score(of, lead, "mse");
-            100.0 * (1.0 - mse(product) / mse(reference))
-        };
-        text += &chart(
-            variable,
-            about,
-            &shown,
-            (format!("Gain over {reference}: higher is better"), "squared error less, %".into()),
-            &gain,
-            (None, Some(100.0)),
-        );
-    }
+    let gain = |product: &str, lead: usize| {
+        let gain = findings.gains.get(&(channel, product.into(), lead));
+        gain.map_or(f64::NAN, |gain| 100.0 * gain.share())
+    };
+    text += &chart(
+        variable,
+        about,
+        &shown,
+        (format!("Gain over {REFERENCE}: higher is better"), "squared error less, %".into()),
+        &gain,
+        (None, Some(100.0)),
+    );
     text += &draw("Bias: nearer to 0 is better".into(), format!("bias{units}"), "bias", None, None);
     text += &draw(
         "Correlation: higher is better".into(),
@@ -183,10 +184,4 @@ fn meaning(score: &str, units: &str) -> String {
         "pairs" => "Verified fields (the mean column: their sum)".to_owned(),
         other => other.to_owned(),
     }
-}
-
-/// By how much the squared error of `product`, over all leads, is below that of `other`.
-pub(super) fn gain(variable: &VariableReport, product: &str, other: &str) -> String {
-    let mean = |of: &str| variable.mean(of, "mse");
-    percent(1.0 - mean(product) / mean(other))
 }

@@ -107,7 +107,7 @@ fn table(
     text += "</tr></thead><tbody>";
     for product in Products::of(variable).shown {
         for at in spectra.leads() {
-            let (truth, own) = (spectra.observed(at), spectra.product(at, product));
+            let (truth, own) = (spectra.beside(at, product), spectra.product(at, product));
             if own.is_empty() {
                 continue;
             }

@@ -3,10 +3,9 @@
 use std::fmt::Write;
 
 use super::contests::{opponents, tally, verdicts};
-use super::skill::gain;
 use super::words::escape;
-use crate::evaluate::VariableReport;
-use crate::study::{About, Findings};
+use crate::evaluate::{VariableReport, percent};
+use crate::study::{About, Findings, Verdict};
 
 pub(super) fn cards(
     variable: &VariableReport,
@@ -14,20 +13,25 @@ pub(super) fn cards(
     about: &About,
     findings: &Findings,
 ) -> String {
-    let served = variable.ordered().first().copied().unwrap_or_default();
     let mut text = "<div class=\"cards\">".to_owned();
     for name in opponents(variable) {
-        let (better, worse, leads) = tally(&verdicts(findings, about, channel, name));
-        let lower = variable.mean(served, "mse") < variable.mean(name, "mse");
-        let (class, word) = if lower { ("good", "below") } else { ("bad", "above") };
-        let how = gain(variable, served, name);
+        let verdicts = verdicts(findings, about, channel, name);
+        let _ = write!(text, "<article><h4>Against {}</h4>", escape(name));
+        if verdicts.is_empty() {
+            text += "<p class=\"big\">no common forecasts</p></article>";
+            continue;
+        }
+        let (better, worse, leads) = tally(&verdicts);
+        // Over what both forecast, or who makes the easy forecasts alone would look good.
+        let sum = |loss: fn(&Verdict) -> f64| verdicts.iter().map(|(_, v)| loss(v)).sum::<f64>();
+        let (ours, theirs) = (sum(|v| v.ours), sum(|v| v.theirs));
+        let (class, word) = if ours < theirs { ("good", "below") } else { ("bad", "above") };
         let _ = write!(
             text,
-            "<article><h4>Against {}</h4><p class=\"big {class}\">{} {word}</p><p class=\"quiet\">in \
-             squared error, mean over leads; significantly better at {better}, worse at {worse} of \
+            "<p class=\"big {class}\">{} {word}</p><p class=\"quiet\">in squared error of what both \
+             forecast, mean over leads; significantly better at {better}, worse at {worse} of \
              {leads} leads</p></article>",
-            escape(name),
-            how.trim_start_matches(['+', '-']),
+            percent(1.0 - ours / theirs).trim_start_matches(['+', '-']),
         );
     }
     text + "</div>"

@@ -5,6 +5,7 @@ use physicnet_operators::quantization::{Coded, saw};
 use physicnet_operators::scoring::Fixed;
 use physicnet_stream::Time;
 
+use super::About;
 use super::timeline::Timeline;
 
 /// The side of a mean patch, in cells: a cell, and what lies around it.
@@ -25,7 +26,7 @@ pub struct Atlas {
     pub total: u64,
     /// How often each place was seen at all, row-major over [`Code::places`].
     seen: Vec<u64>,
-    /// Rows and columns of the maps of places.
+    /// Rows and columns of the maps of places: those of the first sensor.
     pub shape: [usize; 2],
 }
 
@@ -36,7 +37,8 @@ pub struct Code {
     pub count: u64,
     /// Channel by channel, pixel by pixel of the patch: how many were measured, and their sum.
     patch: Vec<(u64, Fixed)>,
-    /// How often it is used in each part of the frame.
+    /// How often it is used in each part of the frame; empty where it never is in one like the first
+    /// sensor's.
     places: Vec<u64>,
 }
 
@@ -64,7 +66,7 @@ impl Taken {
         let (cell, channels) = (config.stride(), config.variables.len());
         let Extent { height, width, .. } = coded.frame.extent;
         let side = CONTEXT * cell;
-        let shape = [rows.min(PLACES), columns.min(PLACES)];
+        let shape = shape([rows, columns]);
         let mut taken = Self {
             at: coded.frame.head.valid_time,
             cell,
@@ -114,16 +116,28 @@ impl Taken {
     }
 }
 
+/// Rows and columns of the parts of a frame of so many rows and columns of cells.
+fn shape(cells: [usize; 2]) -> [usize; 2] {
+    cells.map(|cells| cells.min(PLACES))
+}
+
 impl Atlas {
-    /// An empty one, like what `taken` adds.
-    pub(super) fn new(taken: &Taken, cadence: i64) -> Self {
+    /// An empty one, for what is like `taken`. Parts of the frame are those of the first sensor, and
+    /// bins those of the fastest: which frame comes first must not be seen.
+    pub(super) fn new(taken: &Taken, about: &About) -> Self {
+        let cadences = about.sensors.iter().map(|sensor| sensor.cadence.nanoseconds());
+        let shape = about.sensors.first().map_or(taken.shape, |sensor| {
+            let [_, height, width] = sensor.grid.shape();
+            let Extent { rows, columns, .. } = Extent::new(height, width, taken.cell);
+            shape([rows / taken.cell, columns / taken.cell])
+        });
         Self {
             cell: taken.cell,
             codes: vec![Code::default(); taken.counts.len()],
-            timeline: Timeline::new(cadence),
+            timeline: Timeline::new(cadences.min().unwrap_or(1)),
             total: 0,
-            seen: vec![0; taken.seen.len()],
-            shape: taken.shape,
+            seen: vec![0; shape[0] * shape[1]],
+            shape,
         }
     }
 
@@ -173,9 +187,60 @@ impl Atlas {
         sums.iter().map(|(n, sum)| (sum.get() / *n as f64) as f32).collect()
     }
 
-    /// The share of the cells of each part of the frame that a code names.
+    /// The share of the cells of each part of the frame that a code names; NaN where there are none.
     pub fn places(&self, code: usize) -> Vec<f32> {
-        let places = self.codes[code].places.iter().zip(&self.seen);
-        places.map(|(used, seen)| *used as f32 / *seen as f32).collect()
+        let used = self.codes[code].places.iter().copied().chain(std::iter::repeat(0));
+        self.seen.iter().zip(used).map(|(seen, used)| used as f32 / *seen as f32).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use physicnet_stream::{Axis, Cadence, Grid, Sensor, Variable};
+
+    use super::*;
+
+    /// A sensor of so many rows, and a frame of it that is all `code`.
+    fn seen(rows: usize, minutes: i64, code: usize) -> (Arc<Sensor>, Taken) {
+        let grid = Grid {
+            variables: vec![Variable { name: "u".into(), units: "1".into() }],
+            y: Axis::index("y", rows),
+            x: Axis::index("x", 16),
+        };
+        let cadence = Cadence::new(60_000_000_000 * minutes).unwrap();
+        let sensor = Arc::new(Sensor { id: "a".into(), grid, cadence });
+        let shape = [rows / 4, 4];
+        let mut counts = vec![0; 3];
+        counts[code] = (shape[0] * shape[1]) as u64;
+        let places = vec![1; shape[0] * shape[1]];
+        let used = vec![Used { code, patch: vec![(1, 2.0); 256], places: places.clone() }];
+        (sensor, Taken { at: 0, cell: 4, shape, seen: places, counts, used })
+    }
+
+    #[test]
+    fn which_frame_comes_first_cannot_be_seen() {
+        let (first, one) = seen(8, 10, 0);
+        let (second, other) = seen(24, 1, 2);
+        let about = About {
+            history: 3,
+            horizon: 2,
+            stride: 1,
+            periodic: false,
+            transforms: Vec::new(),
+            sensors: vec![first, second],
+        };
+        let of = |all: [&Taken; 2]| {
+            let mut atlas = Atlas::new(all[0], &about);
+            all.into_iter().for_each(|taken| atlas.add(taken));
+            atlas
+        };
+        let atlas = of([&other, &one]);
+        assert_eq!(atlas, of([&one, &other]));
+        assert_eq!((atlas.used(), atlas.shape), (vec![2, 0], [2, 4]));
+        // Used on another grid alone, it is nowhere on this one.
+        assert_eq!(atlas.places(0), [1.0; 8]);
+        assert_eq!(atlas.places(2), [0.0; 8]);
     }
 }

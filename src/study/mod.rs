@@ -15,6 +15,7 @@ mod atlas;
 mod cases;
 mod contest;
 mod errors;
+mod gains;
 mod spectra;
 mod student;
 mod taps;
@@ -32,9 +33,10 @@ pub use atlas::{Atlas, CONTEXT, Code};
 pub use cases::{Case, Cases, CodeMap, Fields, Motion};
 pub use contest::{Contest, Verdict};
 pub use errors::Errors;
+pub use gains::Gain;
 pub use spectra::{Spectra, wavelength};
-pub(crate) use taps::MAPPED;
 use taps::Recent;
+pub(crate) use taps::{MAPPED, REFERENCE};
 
 /// The longer side of maps and of the fields of cases, at most: larger ones are averaged.
 pub const SIDE: usize = 128;
@@ -94,6 +96,8 @@ pub struct Findings {
     pub elsewhere: u64,
     /// The served product against each other one, by channel, product and lead.
     pub contests: BTreeMap<(usize, Arc<str>, usize), Contest>,
+    /// Each product against persistence, by channel, product and lead.
+    pub gains: BTreeMap<(usize, Arc<str>, usize), Gain>,
     /// The best and the worst forecasts of each channel.
     pub cases: Vec<Cases>,
     /// What the codes mean, where there is a codebook.

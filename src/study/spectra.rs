@@ -15,9 +15,29 @@ pub struct Spectra {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct OfLead {
-    pairs: u64,
-    observed: Vec<Fixed>,
-    products: BTreeMap<Arc<str>, Vec<Fixed>>,
+    /// Of all fields.
+    observed: Sum,
+    /// Of those that each product has forecast, and what was observed of the same.
+    products: BTreeMap<Arc<str>, (Sum, Sum)>,
+}
+
+/// The spectra of some fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sum {
+    fields: u64,
+    spectra: Vec<Fixed>,
+}
+
+impl Sum {
+    fn add(&mut self, spectrum: &[f64]) {
+        self.fields += 1;
+        self.spectra.resize(spectrum.len(), Fixed::default());
+        self.spectra.iter_mut().zip(spectrum).for_each(|(s, v)| *s += Fixed::new(*v));
+    }
+
+    fn mean(&self) -> Vec<f64> {
+        self.spectra.iter().map(|sum| sum.get() / self.fields as f64).collect()
+    }
 }
 
 /// The spectra of one observed field and of all forecasts of it.
@@ -30,14 +50,11 @@ pub(super) struct Taken {
 impl Spectra {
     pub(super) fn add(&mut self, taken: &Taken) {
         let sums = self.leads.entry(taken.lead).or_default();
-        sums.pairs += 1;
-        let add = |sums: &mut Vec<Fixed>, spectrum: &[f64]| {
-            sums.resize(spectrum.len(), Fixed::default());
-            sums.iter_mut().zip(spectrum).for_each(|(s, v)| *s += Fixed::new(*v));
-        };
-        add(&mut sums.observed, &taken.observed);
+        sums.observed.add(&taken.observed);
         for (name, spectrum) in &taken.products {
-            add(sums.products.entry(Arc::clone(name)).or_default(), spectrum);
+            let (own, truth) = sums.products.entry(Arc::clone(name)).or_default();
+            own.add(spectrum);
+            truth.add(&taken.observed);
         }
     }
 
@@ -46,27 +63,31 @@ impl Spectra {
         self.leads.keys().copied().collect()
     }
 
-    /// How many fields the spectra of a lead are the mean of.
+    /// How many fields were observed at a lead.
     pub fn pairs(&self, lead: usize) -> u64 {
-        self.leads.get(&lead).map_or(0, |sums| sums.pairs)
+        self.leads.get(&lead).map_or(0, |sums| sums.observed.fields)
     }
 
     /// The mean spectrum of what was observed at a lead: element b - 1 is the variance at
     /// [`wavelength`] b.
     pub fn observed(&self, lead: usize) -> Vec<f64> {
-        self.leads.get(&lead).map(|sums| mean(&sums.observed, sums.pairs)).unwrap_or_default()
+        self.leads.get(&lead).map(|sums| sums.observed.mean()).unwrap_or_default()
     }
 
-    /// The mean spectrum of a product at a lead.
+    /// The mean spectrum of a product at a lead, over the fields that it has.
     pub fn product(&self, lead: usize, product: &str) -> Vec<f64> {
-        let sums = self.leads.get(&lead);
-        let found = sums.and_then(|sums| Some((sums.products.get(product)?, sums.pairs)));
-        found.map(|(sum, pairs)| mean(sum, pairs)).unwrap_or_default()
+        self.of(lead, product).map(|(own, _)| own.mean()).unwrap_or_default()
     }
-}
 
-fn mean(sums: &[Fixed], pairs: u64) -> Vec<f64> {
-    sums.iter().map(|sum| sum.get() / pairs as f64).collect()
+    /// The mean spectrum of what was observed, over the fields that a product has: what it is to be
+    /// held against.
+    pub fn beside(&self, lead: usize, product: &str) -> Vec<f64> {
+        self.of(lead, product).map(|(_, truth)| truth.mean()).unwrap_or_default()
+    }
+
+    fn of(&self, lead: usize, product: &str) -> Option<&(Sum, Sum)> {
+        self.leads.get(&lead)?.products.get(product)
+    }
 }
 
 /// The wavelength of element `bin`, counted from 1, in pixels.
@@ -209,6 +230,24 @@ mod tests {
                 assert!((a - b).abs() < 1e-12, "{size:?} {}: {a} {b}", bin + 1);
             }
         }
+    }
+
+    #[test]
+    fn a_product_that_lacks_fields_is_the_mean_of_those_that_it_has() {
+        let mut spectra = Spectra::default();
+        let of = |name: &str, spectrum: &[f64]| (Arc::from(name), spectrum.to_vec());
+        let taken =
+            |observed: &[f64], products| Taken { lead: 1, observed: observed.to_vec(), products };
+        spectra.add(&taken(&[4.0, 2.0], vec![of("own", &[2.0, 1.0]), of("rival", &[4.0, 2.0])]));
+        spectra.add(&taken(&[8.0, 4.0], vec![of("own", &[4.0, 3.0])]));
+        assert_eq!((spectra.pairs(1), spectra.observed(1)), (2, vec![6.0, 3.0]));
+        assert_eq!(
+            (spectra.product(1, "own"), spectra.beside(1, "own")),
+            (vec![3.0, 2.0], vec![6.0, 3.0])
+        );
+        assert_eq!(spectra.product(1, "rival"), [4.0, 2.0]);
+        assert_eq!(spectra.beside(1, "rival"), [4.0, 2.0]);
+        assert!(spectra.product(1, "other").is_empty() && spectra.beside(2, "own").is_empty());
     }
 
     #[test]

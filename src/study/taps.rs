@@ -6,12 +6,12 @@ use std::sync::Arc;
 use physicnet_operators::experts::Consulted;
 use physicnet_operators::quantization::Coded;
 use physicnet_operators::scoring::Settled;
-use physicnet_stream::{Forecast, Frame, SensorId, Time};
+use physicnet_stream::{Cadence, Forecast, Frame, SensorId, Time};
 
 use super::cases::{Case, Cases, CodeMap, Fields, Motion};
 use super::contest::Tail;
 use super::spectra::Taker;
-use super::{About, Atlas, CHANNELS, Desk, SIDE, Study, atlas, errors, spectra};
+use super::{About, Atlas, CHANNELS, Desk, SIDE, Study, atlas, errors, gains, spectra};
 use crate::render::resized;
 
 /// Arrows along the longer side of a field.
@@ -23,7 +23,7 @@ const WAITING: usize = 4096;
 /// The products whose errors are mapped beside the served one.
 pub(crate) const MAPPED: [&str; 2] = ["advection", "persistence"];
 /// The product that gains are measured against.
-const REFERENCE: &str = "persistence";
+pub(crate) const REFERENCE: &str = "persistence";
 
 /// What of a sensor waits until its forecasts settle, by valid time.
 #[derive(Default)]
@@ -54,9 +54,8 @@ impl Study {
                 return;
             }
             if let Some(taken) = atlas::Taken::of(coded) {
-                let cadence = coded.frame.sensor.cadence.nanoseconds();
                 let mut findings = desk.findings();
-                let atlas = findings.atlas.get_or_insert_with(|| Atlas::new(&taken, cadence));
+                let atlas = findings.atlas.get_or_insert_with(|| Atlas::new(&taken, &desk.about));
                 atlas.add(&taken);
             }
             let mut recent = desk.recent();
@@ -108,8 +107,27 @@ fn fitted([height, width]: [usize; 2], most: usize) -> [usize; 2] {
 #[derive(Default)]
 struct Bench {
     takers: HashMap<[usize; 2], Taker>,
-    /// Of every sensor, the end of each series of losses.
-    tails: HashMap<SensorId, Tails>,
+    series: HashMap<SensorId, Series>,
+}
+
+/// What is remembered of a sensor.
+#[derive(Default)]
+struct Series {
+    /// The last reference time and its number.
+    last: Option<(Time, i64)>,
+    /// The end of each series of losses.
+    tails: Tails,
+}
+
+impl Series {
+    /// The number of a reference time, in cadences. From one to the next it is counted right however
+    /// they jitter; from a common beginning, times half a cadence off would be now this, now that.
+    fn number(&mut self, at: Time, cadence: Cadence) -> i64 {
+        let after = |(before, number): (Time, i64)| number + cadence.steps(before, at);
+        let number = self.last.map_or(0, after);
+        self.last = Some((at, number));
+        number
+    }
 }
 
 /// By channel, product and lead.
@@ -134,6 +152,7 @@ impl Bench {
             return;
         }
         let losses = losses(forecast, observed);
+        let gains = gains::taken(forecast, observed, REFERENCE);
         let (errors, spectra) = self.fields(about, forecast, observed);
         let known = about.sensors.iter().find(|sensor| sensor.id == forecast.sensor);
 
@@ -141,14 +160,17 @@ impl Bench {
         findings.forecasts += 1;
         let (first, last) = findings.period.unwrap_or((at, at));
         findings.period = Some((first.min(at), last.max(at)));
-        let tails = self.tails.entry(forecast.sensor.clone()).or_default();
+        let series = self.series.entry(forecast.sensor.clone()).or_default();
+        let number = series.number(at, forecast.cadence).div_euclid(about.stride as i64);
         for Losses { channel, lead, pairs, .. } in &losses {
-            let number = forecast.cadence.steps(0, at).div_euclid(about.stride as i64);
             for (product, ours, theirs) in pairs {
                 let key = (*channel, Arc::clone(product), *lead);
-                let tail = tails.entry(key.clone()).or_default();
+                let tail = series.tails.entry(key.clone()).or_default();
                 findings.contests.entry(key).or_default().add(tail, number, *ours, *theirs);
             }
+        }
+        for (key, taken) in gains {
+            findings.gains.entry(key).or_default().add(&taken);
         }
         let channels = forecast.shape[1].min(CHANNELS);
         findings.cases.resize_with(channels, Cases::default);
@@ -242,7 +264,7 @@ impl Bench {
 }
 
 /// Plane `at` of fields of this size.
-fn plane(data: &[f32], at: usize, [height, width]: [usize; 2]) -> &[f32] {
+pub(super) fn plane(data: &[f32], at: usize, [height, width]: [usize; 2]) -> &[f32] {
     data.chunks_exact((height * width).max(1)).nth(at).unwrap_or_default()
 }
 
@@ -261,6 +283,21 @@ impl Losses {
     }
 }
 
+/// Over how many pixels `o`, `p` and `q` all are, and the squared errors of `p` and of `q` there.
+pub(super) fn squares(o: &[f32], p: &[f32], q: &[f32]) -> (f64, f64, f64) {
+    let mut sums = (0.0, 0.0, 0.0);
+    for ((o, p), q) in o.iter().zip(p).zip(q) {
+        let o = f64::from(*o);
+        let (a, b) = (f64::from(*p) - o, f64::from(*q) - o);
+        if a.is_finite() && b.is_finite() {
+            sums.0 += 1.0;
+            sums.1 += a * a;
+            sums.2 += b * b;
+        }
+    }
+    sums
+}
+
 fn losses(forecast: &Forecast, observed: &[Option<Arc<Frame>>]) -> Vec<Losses> {
     let [_, channels, height, width] = forecast.shape;
     let mut all = Vec::new();
@@ -272,16 +309,7 @@ fn losses(forecast: &Forecast, observed: &[Option<Arc<Frame>>]) -> Vec<Losses> {
             let served = of(&forecast.served().data);
             let mut pairs = Vec::new();
             for product in &forecast.products[1..] {
-                let (mut n, mut ours, mut theirs) = (0.0, 0.0, 0.0);
-                for ((o, p), q) in o.iter().zip(served).zip(of(&product.data)) {
-                    let o = f64::from(*o);
-                    let (a, b) = (f64::from(*p) - o, f64::from(*q) - o);
-                    if a.is_finite() && b.is_finite() {
-                        n += 1.0;
-                        ours += a * a;
-                        theirs += b * b;
-                    }
-                }
+                let (n, ours, theirs) = squares(o, served, of(&product.data));
                 if n > 0.0 {
                     pairs.push((Arc::clone(&product.name), ours / n, theirs / n));
                 }
@@ -314,5 +342,21 @@ fn fields(about: &About, settled: &Settled, channel: usize) -> Fields {
         leads: about.leads().into_iter().filter_map(lead).collect(),
         motion: None,
         codes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_times_are_numbered_one_by_one_however_they_jitter() {
+        let cadence = Cadence::new(100).unwrap();
+        let mut series = Series::default();
+        // Half a cadence after the steps from the epoch, and now a little more, now a little less.
+        let numbers = [149, 250, 349, 651, 751, 849].map(|at| series.number(at, cadence));
+        assert_eq!(numbers, [0, 1, 2, 5, 6, 7]);
+        // A clock that was set.
+        assert_eq!(series.number(450, cadence), 3);
     }
 }
