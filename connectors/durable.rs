@@ -32,8 +32,7 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
     let scope = stream.scope();
     stream.unary_frontier::<Empty, _, _, _>(Exchange::new(route), name, move |_cap, info| {
         let wake = scope.worker().sync_activator_for(info.address.to_vec());
-        let (jobs, results, thread) = writer(name, write, wake, &failure);
-        let writer = Writer { jobs, thread };
+        let writer = Joined(writer(name, write, wake, &failure));
         let mut pile = Pile::default();
         let mut writing: Option<Vec<Capability<u64>>> = None;
         let mut lost = Vec::new();
@@ -42,7 +41,7 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
                 let Some(cap) = cap.retain_least(output.output_index()) else { return };
                 batches.flat_map(|batch| batch.drain(..)).for_each(|d| pile.push(cap.clone(), d));
             });
-            match results.try_recv() {
+            match writer.0.results.try_recv() {
                 Ok(Ok(())) => writing = None,
                 Ok(Err(error)) => {
                     failure.report(error);
@@ -58,7 +57,7 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
             if writing.is_none() && lost.is_empty() && !pile.is_empty() {
                 let (caps, batch): (Vec<_>, Vec<_>) = pile.take().into_iter().unzip();
                 // The thread is idle: there is room for one batch.
-                match writer.jobs.as_ref().map(|jobs| jobs.try_send(batch)) {
+                match writer.0.jobs.as_ref().map(|jobs| jobs.try_send(batch)) {
                     Some(Ok(())) => writing = Some(caps),
                     Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
                         failure.report(Error::new(name, "the thread that writes has ended"));
@@ -70,28 +69,33 @@ pub(crate) fn durable<'scope, D: ExchangeData>(
     })
 }
 
-/// The thread that writes, which has ended when this is dropped.
-struct Writer<D> {
-    jobs: Option<SyncSender<Vec<D>>>,
+/// A thread that writes batches.
+pub(crate) struct Writer<D> {
+    /// Takes one batch while it is idle; absent where the system refused the thread.
+    pub(crate) jobs: Option<SyncSender<Vec<D>>>,
+    /// What became of each.
+    pub(crate) results: Receiver<Result<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<D> Drop for Writer<D> {
+/// A writer that has ended when this is dropped.
+struct Joined<D>(Writer<D>);
+
+impl<D> Drop for Joined<D> {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.0.jobs = None;
         // One that has panicked has been told of by its silence.
-        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = self.0.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Starts the thread that writes batches and answers each of them, then wakes the operator. It
-/// ends when the operator does. No sender where the system refuses the thread.
+/// Starts the thread, which answers each batch and then wakes the operator. It ends when its jobs do.
 pub(crate) fn writer<D: Send + 'static>(
     name: &'static str,
     mut write: impl FnMut(Vec<D>) -> Result<()> + Send + 'static,
     wake: SyncActivator,
     failure: &Failure,
-) -> (Option<SyncSender<Vec<D>>>, Receiver<Result<()>>, Option<JoinHandle<()>>) {
+) -> Writer<D> {
     let (jobs, batches) = sync_channel::<Vec<D>>(1);
     let (answer, results) = channel();
     let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -103,10 +107,10 @@ pub(crate) fn writer<D: Send + 'static>(
         }
     });
     match started {
-        Ok(thread) => (Some(jobs), results, Some(thread)),
+        Ok(thread) => Writer { jobs: Some(jobs), results, thread: Some(thread) },
         Err(error) => {
             failure.report(Error::new(name, format!("cannot start its thread: {error}")));
-            (None, results, None)
+            Writer { jobs: None, results, thread: None }
         }
     }
 }

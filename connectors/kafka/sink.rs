@@ -191,8 +191,8 @@ fn commit<'scope>(
                     let (_, open) = open.entry(*cap.time()).or_insert((cap, Vec::new()));
                     open.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
-                let Some((jobs, results, _)) = &written else { return };
-                match results.try_recv() {
+                let Some(writer) = &written else { return };
+                match writer.results.try_recv() {
                     Ok(Ok(())) => writing = None,
                     Ok(Err(error)) => {
                         failure.report(error);
@@ -216,7 +216,8 @@ fn commit<'scope>(
                     batch.append(&mut entries);
                 }
                 if !batch.is_empty() {
-                    let sent = jobs.as_ref().is_some_and(|jobs| jobs.try_send(batch).is_ok());
+                    let sent =
+                        writer.jobs.as_ref().is_some_and(|jobs| jobs.try_send(batch).is_ok());
                     if !sent {
                         failure.report(Error::new("KafkaSink", "its thread has ended"));
                     }
