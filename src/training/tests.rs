@@ -199,7 +199,7 @@ fn the_best_weights_are_those_of_the_least_validation() {
     let [best, last] = ["best.safetensors", "last.safetensors"]
         .map(|name| Checkpoint::load(&settings.out.join(name)).unwrap().provenance);
     assert_eq!((best.steps, best.validation["mae_sharp"]), (step, least));
-    assert_eq!((last.steps, last.validation["mae_sharp"]), (8, scores[7].0));
+    assert_eq!(last.steps, 8);
 }
 
 #[test]
