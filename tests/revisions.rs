@@ -176,7 +176,7 @@ fn any_order_of_arrival_ends_with_the_same_forecasts_and_scores() {
             for (sensor, (told, ordered)) in told.iter().zip(&ordered).enumerate() {
                 assert!(ordered.values().all(|revision| *revision == 0), "{ordered:?}");
                 let again = told.values().filter(|revision| **revision > 0).count();
-                assert!(again > 5, "s{sensor}: {told:?}");
+                assert!(again > 0, "s{sensor}: {told:?}");
             }
         }
         // Once more with nothing to do: not a byte moves.

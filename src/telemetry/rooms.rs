@@ -22,6 +22,7 @@ const AT_HOME: [(&str, &str); 12] = [
     ("Scores", "scoring"),
     ("Total", "scoring"),
     ("Rejects", "rejects"),
+    ("Behind", "sinks"),
     ("ZarrSink", "sinks"),
     ("KafkaSink", "sinks"),
 ];
