@@ -11,7 +11,7 @@ use timely::worker::Worker;
 use super::histogram::{Histogram, Tally};
 
 /// Operators outside of a region, and the rooms they belong to.
-const AT_HOME: [(&str, &str); 12] = [
+const AT_HOME: [(&str, &str); 13] = [
     ("Synthetic", "sources"),
     ("Zarr", "sources"),
     ("Kafka", "sources"),
