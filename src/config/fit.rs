@@ -154,7 +154,8 @@ pub(super) fn resume(written: &[BTreeMap<SensorId, Progress>], catalogue: &Catal
                 written.iter().map(|known| known.get(&sensor.id).map_or(0, of)).min().unwrap_or(0)
             };
             let log: Arc<str> = sensor.id.as_str().into();
-            let first = Position { log: log.clone(), offset: least(&|known| known.replay_from) };
+            let first =
+                Position { log: Arc::clone(&log), offset: least(&|known| known.replay_from) };
             resume.windows.insert(sensor.id.clone(), vec![first]);
             // The newest frame may have led to more forecasts than were written: it is judged anew.
             resume.next.insert(log, least(&|known| known.next.saturating_sub(1)));
