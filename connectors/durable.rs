@@ -78,14 +78,21 @@ pub(crate) struct Writer<D> {
     thread: Option<JoinHandle<()>>,
 }
 
+impl<D> Writer<D> {
+    /// Waits until it has written what it was given and let go of what it holds.
+    pub(crate) fn end(&mut self) {
+        self.jobs = None;
+        // One that has panicked has been told of by its silence.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 /// A writer that has ended when this is dropped.
 struct Joined<D>(Writer<D>);
 
 impl<D> Drop for Joined<D> {
     fn drop(&mut self) {
-        self.0.jobs = None;
-        // One that has panicked has been told of by its silence.
-        let _ = self.0.thread.take().map(JoinHandle::join);
+        self.0.end();
     }
 }
 

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a broker is asked before it counts as out of reach.
 const ASK: Duration = Duration::from_secs(15);
+/// How often to ask for topics to be made.
+const ASKED: usize = 3;
 /// The property that says how large messages the client sends.
 const LARGEST: &str = "message.max.bytes";
 /// How long a client's complaints are waited for.
@@ -248,7 +250,16 @@ impl Cluster {
         let admin: AdminClient<DefaultClientContext> =
             self.client(&[])?.create().map_err(|e| self.error("client", e))?;
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
-        let made = futures_executor::block_on(admin.create_topics(missing, &options));
+        let mut tries = 1..ASKED;
+        let made = loop {
+            let made = admin.create_topics(missing.iter().copied(), &options);
+            match futures_executor::block_on(made) {
+                // Brokers that have just answered are there: they have a bad moment.
+                Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut))
+                    if tries.next().is_some() => {}
+                told => break told,
+            }
+        };
         for told in made.map_err(|e| self.error("making topics", e))? {
             match told {
                 Ok(topic) => tracing::info!("topic {topic} made"),

@@ -21,6 +21,8 @@ const ASK: Duration = Duration::from_secs(15);
 /// A consumer for each source that consumes nothing.
 pub(super) struct Mirror {
     consumers: Vec<(Arc<Topics>, Arc<BaseConsumer>)>,
+    /// What it has shown so far.
+    shown: Resume,
     /// Dropped, it ends the thread that looks for new partitions.
     _watch: Sender<()>,
 }
@@ -50,11 +52,17 @@ impl Mirror {
                 .spawn(move || look(&watched, interval, &ended))
                 .map_err(|e| Error::new("thread kafka-partitions", e))?;
         }
-        Ok(Self { consumers, _watch: watch })
+        Ok(Self { consumers, shown: Resume::default(), _watch: watch })
     }
 
     /// Shows what has changed. A broker that refuses loses nothing but a figure.
-    pub(super) fn commit(&self, changed: &Resume) {
+    pub(super) fn commit(&mut self, changed: &Resume) {
+        let next = changed.next.iter().map(|(log, next)| (Arc::clone(log), *next));
+        self.shown.next.extend(next);
+        self.show(changed, CommitMode::Async);
+    }
+
+    fn show(&self, changed: &Resume, mode: CommitMode) {
         for (topics, consumer) in &self.consumers {
             let mut offsets = TopicPartitionList::new();
             for ((topic, partition), log) in &topics.partitions {
@@ -65,13 +73,20 @@ impl Mirror {
                 }
             }
             if offsets.count() > 0
-                && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
+                && let Err(error) = consumer.commit(&offsets, mode)
             {
                 tracing::debug!("offsets of {}: {error}", topics.group);
             }
             // Serves what the brokers have answered.
             while consumer.poll(std::time::Duration::ZERO).is_some() {}
         }
+    }
+}
+
+impl Drop for Mirror {
+    /// What was shown last may still be on its way when the process ends.
+    fn drop(&mut self) {
+        self.show(&self.shown, CommitMode::Sync);
     }
 }
 

@@ -176,7 +176,7 @@ fn commit<'scope>(
         move |_cap, info| {
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
             // Only one worker has a claim, and only to it does anything come.
-            let written = claim.map(|mut claim| {
+            let mut written = claim.map(|mut claim| {
                 if let Err(error) = claim.watch(&failure) {
                     failure.report(error);
                 }
@@ -191,7 +191,7 @@ fn commit<'scope>(
                     let (_, open) = open.entry(*cap.time()).or_insert((cap, Vec::new()));
                     open.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
-                let Some(writer) = &written else { return };
+                let Some(writer) = &mut written else { return };
                 match writer.results.try_recv() {
                     Ok(Ok(())) => writing = None,
                     Ok(Err(error)) => {
@@ -222,6 +222,10 @@ fn commit<'scope>(
                         failure.report(Error::new("KafkaSink", "its thread has ended"));
                     }
                     writing = Some(caps);
+                } else if entry_frontier.is_empty() && stored_frontier.is_empty() {
+                    // All is said: the claim ends before the process does.
+                    writer.end();
+                    written = None;
                 }
             }
         },
