@@ -120,9 +120,11 @@ pub fn forecast<'scope>(
     durable.extend(tried);
     // A start goes on behind the newest stored forecast: what was rejected before it is kept by then.
     let kept = parts.rejects.write(rejected.clone(), pace.clone());
-    let stored = behind(forecasts.clone(), kept.clone());
-    for sink in &parts.sinks {
-        durable.push(sink.write(stored.clone(), &parts.catalogue, pace.clone()));
+    if !parts.sinks.is_empty() {
+        let stored = behind(forecasts.clone(), kept.clone());
+        for sink in &parts.sinks {
+            durable.push(sink.write(stored.clone(), &parts.catalogue, pace.clone()));
+        }
     }
     durable.push(kept);
     let (sunk, mut kept) = (ProbeHandle::new(), None);

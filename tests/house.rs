@@ -141,6 +141,22 @@ pub(crate) fn coordinates(stores: &[PathBuf]) -> Option<Vec<Coordinates>> {
     Some(told.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
+/// A Python that can lead a browser. Without both the test is skipped, except in continuous integration.
+pub(crate) fn browser() -> Option<PathBuf> {
+    let able = |python: &PathBuf| {
+        let output = Command::new(python).args(["-c", "import playwright"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let chromium = Path::new("/usr/bin/chromium").exists();
+    let found = python().filter(|python| chromium && able(python));
+    if found.is_none() {
+        let why = "no /usr/bin/chromium, or no Python with playwright (see scripts/test)";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+        eprintln!("skipped: {why}");
+    }
+    found
+}
+
 /// The command, ready to be given arguments.
 pub(crate) fn physicnet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_physicnet"));

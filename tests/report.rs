@@ -1,12 +1,12 @@
 //! The report of an evaluation: its numbers, and how it looks in a real browser.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use physicnet_stream::Frame;
 use serde_json::Value;
 
-use crate::house::{MINUTE, checkpoint, frame, job, python, run, site, store};
+use crate::house::{MINUTE, browser, checkpoint, frame, job, python, run, site, store};
 
 /// The page and its JSON of an evaluation with these further arguments.
 fn reported(folder: &Path, name: &str, arguments: &[&str]) -> (String, Value) {
@@ -314,16 +314,7 @@ fn what_cannot_be_is_told_before_anything_runs() {
 #[test]
 fn a_browser_shows_and_prints_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = root.join(".venv/bin/python");
-    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
-    let able = Command::new(&python).args(["-c", "import playwright"]).output();
-    let able = able.is_ok_and(|output| output.status.success());
-    if !able || !Path::new("/usr/bin/chromium").exists() {
-        let why = "no /usr/bin/chromium, or no Python with playwright (see scripts/test)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-        eprintln!("skipped: {why}");
-        return;
-    }
+    let Some(python) = browser() else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     site(at, 40);

@@ -12,7 +12,7 @@ use physicnet::telemetry::METRICS;
 use physicnet_stream::Frame;
 use serde_json::{Value, json};
 
-use crate::house::{checkpoint, differences, job, physicnet, run, site, store};
+use crate::house::{browser, checkpoint, differences, job, physicnet, run, site, store};
 use crate::revisions::{self, site_of, version};
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -423,16 +423,7 @@ fn watching_changes_no_forecast() {
 #[test]
 fn the_page_shows_the_jobs_own_numbers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = root.join(".venv/bin/python");
-    let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
-    let able = Command::new(&python).args(["-c", "import playwright"]).output();
-    let able = able.is_ok_and(|output| output.status.success());
-    if !able || !Path::new("/usr/bin/chromium").exists() {
-        let why = "no /usr/bin/chromium, or no Python with playwright (see scripts/test)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-        eprintln!("skipped: {why}");
-        return;
-    }
+    let Some(python) = browser() else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let pictures = root.join("target/dashboard");

@@ -1,0 +1,60 @@
+//! Missing pixels, from a frame to its forecasts.
+
+use super::*;
+
+#[test]
+fn missing_pixels_stay_where_they_are() {
+    for (height, width, boundary) in
+        [(24, 24, Boundary::Open), (25, 31, Boundary::Periodic), (19, 22, Boundary::Open)]
+    {
+        let checkpoint = shaken(&ModelConfig { boundary, ..small(1) });
+        let catalogue = catalogue(&[("a", height, width)], 1);
+        let sensor = &catalogue.get(&"a".into()).unwrap();
+        let mut frames: Vec<_> = (0..4).map(|step| frame(sensor, step)).collect();
+        // One pixel is never measured; others now and then, which another frame of the window mends.
+        let never = 5 * width + 7;
+        for (step, frame) in frames.iter_mut().enumerate() {
+            frame.data[never] = f32::NAN;
+            frame.data[100 + step] = f32::INFINITY;
+        }
+        frames.last_mut().unwrap().data[300] = f32::NAN;
+        let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+        assert_eq!(forecasts.len(), 2);
+        for forecast in forecasts {
+            for product in &forecast.products {
+                for plane in product.data.chunks_exact(height * width) {
+                    let missing: Vec<_> =
+                        (0..plane.len()).filter(|&pixel| !plane[pixel].is_finite()).collect();
+                    assert_eq!(missing, [never], "{}", product.name);
+                }
+            }
+            assert!(forecast.missing > 0.0);
+        }
+    }
+}
+
+/// A hole changes what is said near it, and far away no more than the estimate of motion, which goes
+/// from coarse to fine and so has seen it.
+#[test]
+fn a_hole_is_hardly_seen_from_far_away() {
+    let (height, width, hole) = (48, 160, 20 * 160 + 12);
+    let checkpoint = shaken(&small(1));
+    let catalogue = catalogue(&[("a", height, width)], 1);
+    let sensor = &catalogue.get(&"a".into()).unwrap();
+    let whole: Vec<_> = (0..3).map(|step| frame(sensor, step)).collect();
+    let mut holed = whole.clone();
+    for frame in &mut holed {
+        for pixel in [hole, hole + 1, hole + width] {
+            frame.data[pixel] = f32::NAN;
+        }
+    }
+    let [whole, holed] =
+        [whole, holed].map(|frames| stream(&checkpoint, &catalogue, frames, 1, 4, 1).remove(0));
+    let (mut near, mut far) = (0.0_f32, 0.0_f32);
+    for (at, (a, b)) in whole.served().data.iter().zip(holed.served().data.iter()).enumerate() {
+        let side = if at % width < width / 2 { &mut near } else { &mut far };
+        // A missing pixel is no difference.
+        *side = side.max((a - b).abs());
+    }
+    assert!(near > 0.05 && far < near / 100.0, "{near} {far}");
+}
