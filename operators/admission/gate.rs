@@ -138,7 +138,10 @@ impl Gate {
         Self { config, cadence, shape, memory, known, arrivals, issued, jumped: None }
     }
 
-    /// Judges one frame: what to use now, itself last, or why not.
+    /// Judges one frame: what to use now, itself last.
+    ///
+    /// # Errors
+    /// A frame that is not to be used comes back whole, with why.
     pub fn judge(&mut self, frame: Frame) -> Result<Vec<Admitted>, Box<Reject>> {
         match self.verdict(&frame) {
             Ok(place) => Ok(self.admit(frame, place)),

@@ -155,6 +155,9 @@ pub fn crop(frame: Admitted, sensor: &Arc<Sensor>, config: &ModelConfig) -> Crop
 
 /// What the encoders read: `(1, rows, columns, 2 * channel)`, the values (0 where missing)
 /// and then the mask (1 where measured). Padding is marked missing.
+///
+/// # Errors
+/// When the device cannot hold it.
 pub fn model_input(cropped: &Cropped, device: &Device) -> Result<Tensor> {
     let Extent { height, width, rows, columns } = cropped.extent;
     let channels = cropped.values.len() / (height * width).max(1);

@@ -16,6 +16,7 @@ use super::random::Random;
 use super::sample::{Planes, Sample};
 use super::*;
 
+mod data;
 mod loss;
 
 const SIDE: usize = 16;
@@ -316,26 +317,6 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     let error = train(&config, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("step ") && error.contains("a from 1970-01-01T"), "{error}");
     assert!(error.contains("learning_rate"), "{error}");
-}
-
-#[test]
-fn archives_are_drawn_as_often_as_the_mix_says() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(one.path(), &frames(40, false), "mixed");
-    // Fewer windows, and later: from 01:00 on.
-    config.data.push(ZarrSource::new(archive(two.path(), &frames(76, false)[60..])));
-    let mut model = config.model.clone();
-    let shares = [vec![], vec![3.0, 1.0], vec![0.0, 2.0]].map(|mix| {
-        config.mix = mix;
-        let data = Data::open(&config, &mut model).unwrap();
-        let draw = |index| data.training(&config, &model, 0, index).unwrap().place;
-        let later = (0..400).filter(|&index| draw(index).contains("T01:")).count();
-        later as f64 / 400.0
-    });
-    // 24 windows of the first train, and 7 of the second.
-    for (share, expected) in shares.into_iter().zip([7.0 / 31.0, 0.25, 1.0]) {
-        assert!((share - expected).abs() < 0.07, "{share} instead of {expected}");
-    }
 }
 
 #[test]

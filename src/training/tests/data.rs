@@ -1,0 +1,102 @@
+//! Which windows are drawn, and from which part.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
+use physicnet_stream::{Axis, Grid, Variable};
+
+use super::*;
+
+/// An archive of eight sensors of sixteen frames each.
+fn eight(folder: &Path) -> ZarrSource {
+    let grid = Grid {
+        variables: vec![Variable { name: "u".into(), units: "m s-1".into() }],
+        y: Axis::index("y", SIDE),
+        x: Axis::index("x", SIDE),
+    };
+    let path = folder.join("eight.zarr");
+    let mut writer = ArchiveWriter::create(&path, &grid, Some(8), serde_json::Map::new()).unwrap();
+    for frame in frames(16, false) {
+        (0..8).for_each(|sensor| writer.append(sensor, &frame).unwrap());
+    }
+    writer.finish().unwrap();
+    ZarrSource::new(path)
+}
+
+/// The parts of a split by `by`: who is in them, and which of their frames, counted in the parts
+/// and by drawing from them.
+fn parts(by: By) -> [BTreeSet<(String, usize)>; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(16, false), "parts");
+    config.data = vec![eight(folder.path())];
+    config.split = Split { by, train: 0.5, validation: 0.375 };
+    let mut model = config.model.clone();
+    let data = Data::open(&config, &mut model).unwrap();
+    let length = model.history + model.horizon;
+    let mut listed = data.series(&model).map(|all| {
+        let places = all.iter().flat_map(|series| series.places());
+        let named = places.map(|(series, frame)| {
+            let (sensor, _) = data.frame(series, frame).unwrap();
+            (sensor.id.to_string(), frame)
+        });
+        named.collect::<BTreeSet<_>>()
+    });
+    // `<sensor> from 2000-01-01T00:mm...`: the first frame of a window, a minute each.
+    let whole = |name: String| {
+        let (sensor, time) = name.split_once(" from ").unwrap();
+        let minute: usize = time.split(':').nth(1).unwrap().parse().unwrap();
+        let sensor = sensor.to_owned();
+        (minute..minute + length).map(move |frame| (sensor.clone(), frame))
+    };
+    let drawn = (0..600).map(|index| data.training(&config, &model, 0, index).unwrap().place);
+    let drawn: BTreeSet<_> = drawn.flat_map(whole).collect();
+    assert_eq!(drawn, listed[0], "windows outside their part are drawn");
+    let all = data.validation(&model, usize::MAX).map(|sample| sample.unwrap().place);
+    let all: BTreeSet<_> = all.flat_map(whole).collect();
+    assert_eq!(all, listed[1]);
+    listed.iter_mut().for_each(|part| assert!(!part.is_empty()));
+    listed
+}
+
+#[test]
+fn no_sensor_is_in_two_parts_of_a_split_by_sensor() {
+    let of = |part: &BTreeSet<(String, usize)>| -> Vec<String> {
+        let sensors: BTreeSet<String> = part.iter().map(|(sensor, _)| sensor.clone()).collect();
+        sensors.into_iter().collect()
+    };
+    let [training, validation] = parts(By::Sensor);
+    assert_eq!(of(&training), ["eight/0000", "eight/0001", "eight/0002", "eight/0003"]);
+    assert_eq!(of(&validation), ["eight/0004", "eight/0005", "eight/0006"]);
+    // All of their frames: the last sensor alone is left for `evaluate`.
+    assert_eq!([training.len(), validation.len()], [4 * 16, 3 * 16]);
+}
+
+#[test]
+fn no_frame_is_in_two_parts_of_a_split_by_time() {
+    let [training, validation] = parts(By::Time);
+    assert!(training.is_disjoint(&validation));
+    assert!(training.iter().all(|(_, frame)| *frame < 8));
+    assert!(validation.iter().all(|(_, frame)| (8..14).contains(frame)));
+    assert_eq!([training.len(), validation.len()], [8 * 8, 8 * 6]);
+}
+
+#[test]
+fn archives_are_drawn_as_often_as_the_mix_says() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(one.path(), &frames(40, false), "mixed");
+    // Fewer windows, and later: from 01:00 on.
+    config.data.push(ZarrSource::new(archive(two.path(), &frames(76, false)[60..])));
+    let mut model = config.model.clone();
+    let shares = [vec![], vec![3.0, 1.0], vec![0.0, 2.0]].map(|mix| {
+        config.mix = mix;
+        let data = Data::open(&config, &mut model).unwrap();
+        let draw = |index| data.training(&config, &model, 0, index).unwrap().place;
+        let later = (0..400).filter(|&index| draw(index).contains("T01:")).count();
+        later as f64 / 400.0
+    });
+    // 24 windows of the first train, and 7 of the second.
+    for (share, expected) in shares.into_iter().zip([7.0 / 31.0, 0.25, 1.0]) {
+        assert!((share - expected).abs() < 0.07, "{share} instead of {expected}");
+    }
+}
