@@ -11,15 +11,16 @@
 //! crash leaves the older revision's number, and the next start writes it again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use physicnet_stream::{Error, Forecast, Result, Sensor, Time, format_time};
+use physicnet_stream::{Error, Forecast, Result, Sensor, format_time};
 use serde_json::{Map, Value, json};
 
-use super::encode::{Field, bytes, native, root};
+use super::encode::{Field, bytes, root};
 use super::forecasts::{LENGTH, Layout, OLDER, Unit, flag};
 use super::place::{AT_ONCE, Writing, shown};
+use super::places::Places;
 use super::progress::{Progress, read_root};
 use super::store::{Store, Unread};
 
@@ -29,16 +30,23 @@ pub(super) struct ForecastStore {
     layout: Layout,
     /// How far the job is that writes it.
     progress: Option<Progress>,
+    path: PathBuf,
     /// Where each reference time lies in the store.
-    places: BTreeMap<Time, usize>,
-    /// The coordinates along time.
-    times: Vec<i64>,
-    revisions: Vec<i32>,
-    missing: Vec<f32>,
-    /// Places among the layout's models.
-    models: Vec<i32>,
-    /// Flags of what is served.
-    servings: Vec<i32>,
+    places: Places,
+    /// The coordinates along time, by their chunk: the last one, and what a commit changes.
+    rows: BTreeMap<u64, Vec<Row>>,
+}
+
+/// What a forecast has of the coordinates along time.
+#[derive(Clone, Copy)]
+struct Row {
+    time: i64,
+    revision: i32,
+    missing: f32,
+    /// The place among the layout's models.
+    model: i32,
+    /// The flag of what is served.
+    serving: i32,
 }
 
 impl ForecastStore {
@@ -60,12 +68,9 @@ impl ForecastStore {
             layout: Layout::new(sensor, first, products, Unit::choose(nanoseconds, first))?,
             files,
             progress: None,
-            places: BTreeMap::new(),
-            times: Vec::new(),
-            revisions: Vec::new(),
-            missing: Vec::new(),
-            models: Vec::new(),
-            servings: Vec::new(),
+            path: path.to_owned(),
+            places: Places::default(),
+            rows: BTreeMap::new(),
         };
         match read_root(store.files.place())? {
             Some(root) => store.recover(path, &root)?,
@@ -106,29 +111,16 @@ impl ForecastStore {
                 return Err(other(format!("{why}: array {} differs", field.name)));
             }
         }
-        let open = Store::open(path)?;
-        let whole = |name: &str, absent: Option<&[u8]>| {
-            let mut all = Vec::new();
-            for at in 0..held.div_ceil(LENGTH) {
-                let array = open.array(name)?;
-                let chunk = array.map(|array| array.chunk(&[at]).map_err(Unread::error));
-                let chunk = chunk.transpose()?.flatten();
-                let absent = || absent.map(|fill| fill.repeat(LENGTH as usize));
-                let why = || Error::new(&what, format!("lost chunk {at} of {name}"));
-                all.extend(chunk.or_else(absent).ok_or_else(why)?);
-            }
-            Ok(all)
-        };
-        let held = held as usize;
-        self.times = values(&whole("time", None)?, held, i64::from_ne_bytes);
-        self.revisions = values(&whole("revision", None)?, held, i32::from_ne_bytes);
-        self.missing = values(&whole("missing", None)?, held, f32::from_ne_bytes);
-        // Of what an older store holds these have no chunks, but their fill value.
-        let flags = |name: &str| Ok(values(&whole(name, Some(&[0; 4]))?, held, i32::from_ne_bytes));
-        (self.models, self.servings) = (flags("model")?, flags("serving")?);
-        let unit = self.layout.unit.nanoseconds();
-        let places = self.times.iter().enumerate().map(|(place, time)| (time * unit, place));
-        self.places = places.collect();
+        let (open, unit) = (Store::open(path)?, self.layout.unit.nanoseconds());
+        for at in 0..held.div_ceil(LENGTH) {
+            let times = self.chunk(&open, "time", at, None)?;
+            let count = (held - at * LENGTH).min(LENGTH) as usize;
+            let times = values(&times, i64::from_ne_bytes).take(count);
+            times.for_each(|time| self.places.push(time.saturating_mul(unit)));
+        }
+        if let Some(last) = self.last() {
+            self.load(&open, last)?;
+        }
         // A root that the writer before has sent may come yet: it is to find another one than that
         // which it goes on from, or it would tell of what is about to be removed.
         if let Some(token) = self.files.token() {
@@ -137,6 +129,56 @@ impl ForecastStore {
             self.files.publish(&bytes(&root))?;
         }
         self.trim()
+    }
+
+    /// Reads chunk `at` of a coordinate along time; where there is none, `absent` is every entry.
+    fn chunk(&self, open: &Store, name: &str, at: u64, absent: Option<&[u8]>) -> Result<Vec<u8>> {
+        let array = open.array(name)?;
+        let chunk = array.map(|array| array.chunk(&[at]).map_err(Unread::error));
+        let chunk = chunk.transpose()?.flatten();
+        let absent = || absent.map(|fill| fill.repeat(LENGTH as usize));
+        let why = || Error::new(shown(&self.path), format!("lost chunk {at} of {name}"));
+        chunk.or_else(absent).ok_or_else(why)
+    }
+
+    /// Reads chunk `at` of the coordinates along time.
+    fn load(&mut self, open: &Store, at: u64) -> Result<()> {
+        let chunk = |name: &str| self.chunk(open, name, at, None);
+        // Of what an older store holds these have no chunks, but their fill value.
+        let flags = |name: &str| self.chunk(open, name, at, Some(&[0; 4]));
+        let (times, revisions, missing) = (chunk("time")?, chunk("revision")?, chunk("missing")?);
+        let (models, servings) = (flags("model")?, flags("serving")?);
+        let rows = values(&times, i64::from_ne_bytes)
+            .zip(values(&revisions, i32::from_ne_bytes))
+            .zip(values(&missing, f32::from_ne_bytes))
+            .zip(values(&models, i32::from_ne_bytes))
+            .zip(values(&servings, i32::from_ne_bytes))
+            .map(|((((time, revision), missing), model), serving)| Row {
+                time,
+                revision,
+                missing,
+                model,
+                serving,
+            });
+        let count = (self.length() - at * LENGTH).min(LENGTH) as usize;
+        self.rows.insert(at, rows.take(count).collect());
+        Ok(())
+    }
+
+    /// The coordinates of the forecast at `place`.
+    fn row(&mut self, place: usize) -> Result<&mut Row> {
+        let at = place as u64 / LENGTH;
+        if !self.rows.contains_key(&at) {
+            self.load(&Store::open(&self.path)?, at)?;
+        }
+        let rows = self.rows.get_mut(&at);
+        let row = rows.and_then(|rows| rows.get_mut(place % LENGTH as usize));
+        row.ok_or_else(|| Error::new(shown(&self.path), format!("lost chunk {at} of time")))
+    }
+
+    /// The last chunk of the coordinates along time.
+    fn last(&self) -> Option<u64> {
+        self.length().checked_sub(1).map(|last| last / LENGTH)
     }
 
     /// Removes what a first commit has left that did not come to its end.
@@ -170,8 +212,7 @@ impl ForecastStore {
             }
             (held..end).rev().try_for_each(|at| self.files.remove(&field.first(at)))?;
         }
-        let last = length.checked_sub(1).map(|last| last / LENGTH);
-        last.map_or(Ok(()), |at| {
+        self.last().map_or(Ok(()), |at| {
             let coordinates = self.coordinates(at)?;
             coordinates.iter().try_for_each(|(key, bytes)| self.files.restore(key, bytes))
         })
@@ -189,12 +230,14 @@ impl ForecastStore {
         // a clock that was set back makes another forecast of the same reference time.
         let told = self.progress.map_or(0, |known| known.next);
         for forecast in forecasts {
-            let known = self.places.get(&forecast.reference_time).copied();
-            let held = forecast.offset < told
-                && known.is_some_and(|place| self.revisions[place] >= forecast.revision as i32);
+            let known = self.places.find(forecast.reference_time);
+            let held = match known.filter(|_| forecast.offset < told) {
+                Some(place) => self.row(place)?.revision >= forecast.revision as i32,
+                None => false,
+            };
             if !held {
                 revised |= known.is_some();
-                let place = known.unwrap_or(self.times.len());
+                let place = known.unwrap_or(self.places.len());
                 self.remember(forecast, place)?;
                 // Puts of one key may overtake one another: of several revisions the last is put.
                 changed.insert(place, forecast);
@@ -234,12 +277,15 @@ impl ForecastStore {
             self.files.restore(&key, &bytes)?;
         }
         // All of it is there before the root tells of it.
-        self.files.publish(&bytes(&root(&self.attributes(progress), &fields)))
+        self.files.publish(&bytes(&root(&self.attributes(progress), &fields)))?;
+        // The next ones go into the last chunk; whatever else is wanted is read again.
+        self.rows = self.rows.split_off(&self.last().unwrap_or_default());
+        Ok(())
     }
 
     /// Forecasts in the store.
     fn length(&self) -> u64 {
-        self.times.len() as u64
+        self.places.len() as u64
     }
 
     /// Writes one forecast's chunks at `place`.
@@ -267,25 +313,25 @@ impl ForecastStore {
             models.push(Arc::clone(&forecast.model));
             models.len() - 1
         });
-        let (model, serving) = (model as i32, flag(forecast.serving));
-        if place == self.times.len() {
-            self.times.push(forecast.reference_time / unit);
-            self.revisions.push(revision);
-            self.missing.push(missing);
-            self.models.push(model);
-            self.servings.push(serving);
-            self.places.insert(forecast.reference_time, place);
+        let row = Row {
+            time: forecast.reference_time / unit,
+            revision,
+            missing,
+            model: model as i32,
+            serving: flag(forecast.serving),
+        };
+        if place == self.places.len() {
+            self.places.push(forecast.reference_time);
+            self.rows.entry(place as u64 / LENGTH).or_default().push(row);
         } else {
-            (self.revisions[place], self.missing[place]) = (revision, missing);
-            (self.models[place], self.servings[place]) = (model, serving);
+            *self.row(place)? = row;
         }
         Ok(())
     }
 
     /// Chunk `at` of each coordinate along time, the revision last: it says that the rest is there.
     fn coordinates(&self, at: u64) -> Result<Vec<(String, Vec<u8>)>> {
-        let from = (at * LENGTH) as usize;
-        let to = (from + LENGTH as usize).min(self.times.len());
+        let rows = self.rows.get(&at).map_or(&[][..], Vec::as_slice);
         let padded = |field: &Field, mut values: Vec<u8>, fill: &[u8]| {
             while values.len() < LENGTH as usize * fill.len() {
                 values.extend_from_slice(fill);
@@ -294,11 +340,19 @@ impl ForecastStore {
         };
         let [time, revision, missing, model, serving] = self.layout.along_time(self.length());
         Ok(vec![
-            padded(&time, native!(self.times[from..to]), &i64::MIN.to_ne_bytes())?,
-            padded(&missing, native!(self.missing[from..to]), &f32::NAN.to_ne_bytes())?,
-            padded(&model, native!(self.models[from..to]), &0_i32.to_ne_bytes())?,
-            padded(&serving, native!(self.servings[from..to]), &0_i32.to_ne_bytes())?,
-            padded(&revision, native!(self.revisions[from..to]), &(-1_i32).to_ne_bytes())?,
+            padded(&time, column(rows, |row| row.time.to_ne_bytes()), &i64::MIN.to_ne_bytes())?,
+            padded(
+                &missing,
+                column(rows, |row| row.missing.to_ne_bytes()),
+                &f32::NAN.to_ne_bytes(),
+            )?,
+            padded(&model, column(rows, |row| row.model.to_ne_bytes()), &0_i32.to_ne_bytes())?,
+            padded(&serving, column(rows, |row| row.serving.to_ne_bytes()), &0_i32.to_ne_bytes())?,
+            padded(
+                &revision,
+                column(rows, |row| row.revision.to_ne_bytes()),
+                &(-1_i32).to_ne_bytes(),
+            )?,
         ])
     }
 
@@ -306,7 +360,8 @@ impl ForecastStore {
         let mut attributes = Map::new();
         attributes.insert("Conventions".into(), json!("CF-1.11"));
         attributes.insert("source".into(), json!("PhysicNet"));
-        let newest = self.models.last().and_then(|&model| self.layout.models.get(model as usize));
+        let newest = self.rows.last_key_value().and_then(|(_, rows)| rows.last());
+        let newest = newest.and_then(|row| self.layout.models.get(row.model as usize));
         attributes.insert("model".into(), json!(newest));
         attributes.insert("product".into(), json!(self.layout.served));
         attributes.insert("physicnet".into(), json!({ "progress": progress }));
@@ -314,7 +369,12 @@ impl ForecastStore {
     }
 }
 
-/// The first `count` numbers in `bytes`.
-fn values<T, const N: usize>(bytes: &[u8], count: usize, read: fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().take(count).map(|bytes| read(*bytes)).collect()
+/// The bytes of one coordinate.
+fn column<const N: usize>(rows: &[Row], of: impl Fn(&Row) -> [u8; N]) -> Vec<u8> {
+    rows.iter().flat_map(of).collect()
+}
+
+/// The numbers in `bytes`.
+fn values<T, const N: usize>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    bytes.as_chunks::<N>().0.iter().map(move |bytes| read(*bytes))
 }

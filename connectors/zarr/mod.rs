@@ -17,6 +17,7 @@ mod forecasts;
 mod hindcast;
 mod layout;
 mod place;
+mod places;
 mod progress;
 mod sink;
 mod source;
