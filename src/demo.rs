@@ -192,7 +192,7 @@ fn verdict(report: &Report) -> String {
 
 /// The newest frame and then, lead by lead, what came and what was forecast.
 fn picture(source: &SyntheticSource, forecast: &Forecast, units: &str, path: &Path) -> Result<()> {
-    let [leads, channels, height, width] = forecast.shape;
+    let [leads, _, height, width] = forecast.shape;
     let pixels = height * width;
     // The simulator again: the same seed gives the same frames.
     let mut recording = Recording::new(source, 0)?;
@@ -215,8 +215,8 @@ fn picture(source: &SyntheticSource, forecast: &Forecast, units: &str, path: &Pa
     for model in MODELS {
         let Some(product) = forecast.products.iter().find(|p| &*p.name == model) else { continue };
         let panel = |&lead: &usize| {
-            let field = product.data.get((lead - 1) * channels * pixels..)?.get(..pixels)?;
-            Some(Panel { label: String::new(), field, width })
+            let field = product.field(forecast.shape, lead, 0);
+            (!field.is_empty()).then_some(Panel { label: String::new(), field, width })
         };
         let panels = std::iter::once(None).chain(shown.iter().map(panel)).collect();
         rows.push(Row { label: model.to_owned(), panels });

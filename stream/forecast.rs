@@ -13,8 +13,34 @@ pub struct Product {
     /// also `network`, which is what the network itself says where `physicnet` is what is served.
     pub name: Arc<str>,
     /// f32, row-major `[lead, channel, y, x]`, in the units of the data; NaN where the sensor
-    /// measured nothing throughout the window. Shared by all who are handed the forecast.
+    /// measured nothing throughout the window. Of what is the same at every lead, as persistence
+    /// is, `[channel, y, x]` once; the served product has all leads. Shared by all who are handed
+    /// the forecast.
     pub data: Arc<Vec<f32>>,
+}
+
+impl Product {
+    /// The field `[y, x]` of lead `lead`, counted from 1, and `channel`, in a forecast of `shape`;
+    /// empty where there is none.
+    pub fn field(&self, shape: [usize; 4], lead: usize, channel: usize) -> &[f32] {
+        let [leads, channels, height, width] = shape;
+        let pixels = height * width;
+        if lead == 0 || lead > leads || channel >= channels {
+            return &[];
+        }
+        let once = self.data.len() == channels * pixels;
+        let at = if once { channel } else { (lead - 1) * channels + channel };
+        self.data.get(at * pixels..(at + 1) * pixels).unwrap_or_default()
+    }
+
+    /// All leads, `[lead, channel, y, x]`, in a forecast of `shape`.
+    pub fn leads(&self, shape: [usize; 4]) -> Arc<Vec<f32>> {
+        let [leads, channels, height, width] = shape;
+        if leads != 1 && self.data.len() == channels * height * width {
+            return self.data.repeat(leads).into();
+        }
+        Arc::clone(&self.data)
+    }
 }
 
 /// What is served as a forecast, in a job that learns which is better.

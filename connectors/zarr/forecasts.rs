@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use physicnet_stream::{Cadence, Error, Forecast, Grid, Result, Sensor, Serving};
+use physicnet_stream::{Cadence, Error, Forecast, Grid, Product, Result, Sensor, Serving};
 use serde_json::json;
 
 use super::encode::{Field, native};
@@ -206,21 +206,21 @@ impl Layout {
                 Error::new("products", why)
             })?);
         }
-        let fits = |data: &[f32]| data.len() == expected.iter().product::<usize>();
+        let whole = expected.iter().product::<usize>();
+        let fits =
+            |product: &&Product| [whole, channels * rows * columns].contains(&product.data.len());
         let same = forecast.shape == expected && forecast.cadence == self.cadence;
-        if !same || !products.iter().all(|product| fits(&product.data)) {
+        if !same || !products.iter().all(fits) {
             let why = format!("is {:?}, not {expected:?} as the store", forecast.shape);
             return Err(Error::new("shape", why));
         }
-        let plane = rows * columns;
-        let of = |data: &[f32], channel: usize| -> Vec<u8> {
-            let leads = data.chunks_exact((channels * plane).max(1));
-            let planes = leads.map(|lead| &lead[channel * plane..(channel + 1) * plane]);
-            planes.flat_map(|plane| native!(plane)).collect()
+        let of = |product: &Product, channel: usize| -> Vec<u8> {
+            let fields = (1..=expected[0]).map(|lead| product.field(expected, lead, channel));
+            fields.flat_map(|field| native!(field)).collect()
         };
         let mut values = Vec::new();
         for channel in 0..channels {
-            values.extend(products.iter().map(|product| of(&product.data, channel)));
+            values.extend(products.iter().map(|product| of(product, channel)));
         }
         Ok(self.data(0).into_iter().zip(values).collect())
     }

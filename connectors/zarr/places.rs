@@ -73,6 +73,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
 
     use super::*;
 
@@ -101,8 +102,8 @@ mod tests {
                     2 => -(below(100) as Time),
                     _ => 5,
                 };
-                if !known.contains_key(&time) {
-                    known.insert(time, times.len());
+                if let Entry::Vacant(vacant) = known.entry(time) {
+                    vacant.insert(times.len());
                     times.push(time);
                 }
             }

@@ -115,7 +115,7 @@ fn forecast(
         let data = match (name.as_str(), &fused.sharp, &advection) {
             ("mean", ..) => physical(&head(&fused.mean)?)?,
             ("sharp", Some(sharp), _) => physical(&head(sharp)?)?,
-            ("persistence", ..) => physical(&consulted.newest)?.repeat(model.horizon),
+            ("persistence", ..) => physical(&consulted.newest)?,
             ("advection", _, Some(advection)) => physical(advection)?,
             ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest))?,
             _ => continue,

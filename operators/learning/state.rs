@@ -181,7 +181,7 @@ impl Mix {
                 let [_, _, height, width] = forecast.shape;
                 Arc::new(blend(own, &advection.data, &self.weights, height * width))
             }),
-            other => field(other.label()).map(|baseline| Arc::clone(&baseline.data)),
+            other => field(other.label()).map(|baseline| baseline.leads(forecast.shape)),
         };
         let served = served.unwrap_or_else(|| Arc::clone(own));
         let first = &mut forecast.products[0];
@@ -208,21 +208,19 @@ fn blend(network: &[f32], advection: &[f32], weights: &[f32], pixels: usize) -> 
 struct Pending {
     cadence: Cadence,
     shape: [usize; 4],
-    network: Arc<Vec<f32>>,
-    advection: Arc<Vec<f32>>,
-    persistence: Arc<Vec<f32>>,
+    network: Product,
+    advection: Product,
+    persistence: Product,
 }
 
 impl Pending {
     fn of(forecast: &Forecast) -> Option<Self> {
-        let field = |name: &str| {
-            let product = forecast.products.iter().find(|product| &*product.name == name);
-            product.map(|product| Arc::clone(&product.data))
-        };
+        let field =
+            |name: &str| forecast.products.iter().find(|product| &*product.name == name).cloned();
         Some(Self {
             cadence: forecast.cadence,
             shape: forecast.shape,
-            network: Arc::clone(&forecast.served().data),
+            network: forecast.served().clone(),
             advection: field("advection")?,
             persistence: field("persistence")?,
         })
@@ -234,12 +232,13 @@ impl Pending {
         let pixels = (height * width).max(1);
         (0..channels).map(move |channel| {
             let depth = (lead - 1) * channels + channel;
-            let of = |data: &[f32], plane: usize, at: usize| f64::from(data[plane * pixels + at]);
+            let [network, advection, persistence] =
+                [&self.network, &self.advection, &self.persistence]
+                    .map(|product| product.field(self.shape, lead, channel));
             let mut sums = Moments::default();
-            for at in 0..pixels {
-                let o = of(observed, channel, at);
-                let [n, a, p] = [&self.network, &self.advection, &self.persistence]
-                    .map(|data| of(data, depth, at));
+            let observed = &observed[channel * pixels..];
+            for (((o, n), a), p) in observed.iter().zip(network).zip(advection).zip(persistence) {
+                let [o, n, a, p] = [o, n, a, p].map(|value| f64::from(*value));
                 let (x, y, rest) = (n - a, o - a, o - p);
                 // What is not measured, or not forecast, says nothing.
                 if !(x.is_finite() && y.is_finite() && rest.is_finite()) {

@@ -114,12 +114,14 @@ impl Meeting for Verify {
         if lead < 1 || lead > leads as i64 || frame.shape != [channels, height, width] {
             return;
         }
-        let (pixels, usual) = (height * width, Metrics::default());
+        let usual = Metrics::default();
         for product in &forecast.products {
-            let planes = product.data.chunks_exact(pixels.max(1));
-            let fields = planes.skip((lead as usize - 1) * channels);
-            let observed = frame.data.chunks_exact(pixels.max(1));
-            for (channel, (p, o)) in fields.zip(observed).enumerate() {
+            let observed = frame.data.chunks_exact((height * width).max(1));
+            for (channel, o) in observed.enumerate() {
+                let p = product.field(forecast.shape, lead as usize, channel);
+                if p.is_empty() {
+                    continue;
+                }
                 let metrics = self.channels.get(channel).unwrap_or(&usual);
                 let sums = Sums::of(p, o, width, metrics);
                 let sums = if times == 1 { sums } else { sums.times(times) };

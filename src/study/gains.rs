@@ -44,10 +44,11 @@ pub(super) fn taken(
     for (lead, frame) in observed.iter().enumerate() {
         let Some(frame) = frame else { continue };
         for channel in 0..channels {
-            let of = |data| plane(data, lead * channels + channel, [height, width]);
+            let other = reference.field(forecast.shape, lead + 1, channel);
             let o = plane(&frame.data, channel, [height, width]);
             for product in &forecast.products {
-                let (n, own, other) = squares(o, of(&product.data), of(&reference.data));
+                let own = product.field(forecast.shape, lead + 1, channel);
+                let (n, own, other) = squares(o, own, other);
                 if n > 0.0 {
                     let gain = Gain { own: Fixed::new(own), reference: Fixed::new(other) };
                     gains.insert((channel, Arc::clone(&product.name), lead + 1), gain);

@@ -228,10 +228,7 @@ impl Bench {
                 let o = plane(&frame.data, channel, size);
                 let products = || {
                     let all = forecast.products.iter();
-                    all.map(|product| {
-                        let at = (lead - 1) * channels + channel;
-                        (&product.name, plane(&product.data, at, size))
-                    })
+                    all.map(|product| (&product.name, product.field(forecast.shape, lead, channel)))
                 };
                 for (name, p) in products().filter(|_| channel < CHANNELS) {
                     if *name == served || MAPPED.contains(&&**name) {
@@ -304,12 +301,12 @@ fn losses(forecast: &Forecast, observed: &[Option<Arc<Frame>>]) -> Vec<Losses> {
     for (lead, frame) in observed.iter().enumerate() {
         let Some(frame) = frame else { continue };
         for channel in 0..channels {
-            let of = |data| plane(data, lead * channels + channel, [height, width]);
             let o = plane(&frame.data, channel, [height, width]);
-            let served = of(&forecast.served().data);
+            let served = forecast.served().field(forecast.shape, lead + 1, channel);
             let mut pairs = Vec::new();
             for product in &forecast.products[1..] {
-                let (n, ours, theirs) = squares(o, served, of(&product.data));
+                let other = product.field(forecast.shape, lead + 1, channel);
+                let (n, ours, theirs) = squares(o, served, other);
                 if n > 0.0 {
                     pairs.push((Arc::clone(&product.name), ours / n, theirs / n));
                 }
@@ -323,7 +320,7 @@ fn losses(forecast: &Forecast, observed: &[Option<Arc<Frame>>]) -> Vec<Losses> {
 /// What a case looks like.
 fn fields(about: &About, settled: &Settled, channel: usize) -> Fields {
     let Settled { forecast, observed, past } = settled;
-    let [_, channels, height, width] = forecast.shape;
+    let [_, _, height, width] = forecast.shape;
     let size = [height, width];
     let shape = fitted(size, SIDE);
     let shrunk = |plane: &[f32]| resized(plane, width, [shape[1], shape[0]]);
@@ -333,7 +330,7 @@ fn fields(about: &About, settled: &Settled, channel: usize) -> Fields {
     };
     let lead = |lead: usize| {
         let came = observed.get(lead - 1)?.as_ref()?;
-        let p = plane(&forecast.served().data, (lead - 1) * channels + channel, size);
+        let p = forecast.served().field(forecast.shape, lead, channel);
         Some((lead, shrunk(plane(&came.data, channel, size)), shrunk(p)))
     };
     Fields {
