@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
 
 use physicnet_stream::{
     Catalogue, Error, Failure, Forecast, Mark, Pace, Reject, Result, Resume, Sensor, Stop,
@@ -30,6 +31,11 @@ use super::ledger::{Claim, Entry, Letter, Names};
 use super::mirror::Mirror;
 use super::topics::Topics;
 use crate::durable::{Empty, writer};
+
+/// How long to gather what goes out after a transaction. Until the coordinator has written of all
+/// partitions that one has ended, it refuses the next (CONCURRENT_TRANSACTIONS), and librdkafka asks
+/// again only after 20 ms: better to begin a little later, and with what has come meanwhile.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What a job has to say.
 pub struct Said<'scope> {
@@ -175,6 +181,7 @@ fn commit<'scope>(
         "KafkaSink",
         move |_cap, info| {
             let wake = scope.worker().sync_activator_for(info.address.to_vec());
+            let again = scope.activator_for(info.address);
             // Only one worker has a claim, and only to it does anything come.
             let mut written = claim.map(|mut claim| {
                 if let Err(error) = claim.watch(&failure) {
@@ -184,6 +191,7 @@ fn commit<'scope>(
             });
             let mut open = BTreeMap::<u64, (Capability<u64>, Vec<Entry>)>::new();
             let mut writing: Option<Vec<Capability<u64>>> = None;
+            let mut due: Option<Instant> = None;
             let mut lost = false;
             move |(entries, entry_frontier), (_stored, stored_frontier), output| {
                 entries.for_each_stamp(|cap, batches| {
@@ -193,7 +201,10 @@ fn commit<'scope>(
                 });
                 let Some(writer) = &mut written else { return };
                 match writer.results.try_recv() {
-                    Ok(Ok(())) => writing = None,
+                    Ok(Ok(())) => {
+                        writing = None;
+                        due = Some(Instant::now() + GATHER);
+                    }
                     Ok(Err(error)) => {
                         failure.report(error);
                         lost = true;
@@ -205,17 +216,22 @@ fn commit<'scope>(
                 if writing.is_some() || lost || failure.failed() {
                     return;
                 }
-                let (mut caps, mut batch) = (Vec::new(), Vec::new());
-                while let Some(first) = open.first_entry() {
-                    let epoch = first.key();
-                    if entry_frontier.less_equal(epoch) || stored_frontier.less_equal(epoch) {
-                        break;
+                let complete = |epoch: &u64| {
+                    !entry_frontier.less_equal(epoch) && !stored_frontier.less_equal(epoch)
+                };
+                if open.first_key_value().is_some_and(|(epoch, _)| complete(epoch)) {
+                    let left = due.map_or(Duration::ZERO, |due| due - Instant::now());
+                    if !left.is_zero() {
+                        again.activate_after(left);
+                        return;
                     }
-                    let (cap, mut entries) = first.remove();
-                    caps.push(cap);
-                    batch.append(&mut entries);
-                }
-                if !batch.is_empty() {
+                    let (mut caps, mut batch) = (Vec::new(), Vec::new());
+                    while let Some(first) = open.first_entry().filter(|first| complete(first.key()))
+                    {
+                        let (cap, mut entries) = first.remove();
+                        caps.push(cap);
+                        batch.append(&mut entries);
+                    }
                     let sent =
                         writer.jobs.as_ref().is_some_and(|jobs| jobs.try_send(batch).is_ok());
                     if !sent {

@@ -76,16 +76,20 @@ fn portable(p: &[f32], o: &[f32]) -> Moments {
     folded(observed, scored, sums)
 }
 
+/// How many chunks of [`LANES`] values ahead memory is asked for them: 2 KiB.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 128;
+
 /// The same with AVX2, which the compiler would spread over the terms instead of over the lanes.
 /// Without `MASKED` every value must be finite; if one is not, nor is the sum of `|e|`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2<const MASKED: bool>(p: &[f32], o: &[f32]) -> Moments {
     use std::arch::x86_64::{
-        _CMP_LT_OQ, _mm_and_ps, _mm_andnot_ps, _mm_castps_si128, _mm_cmp_ps, _mm_set1_ps,
-        _mm_setr_ps, _mm_setzero_si128, _mm_storeu_si128, _mm_sub_epi32, _mm256_add_pd,
-        _mm256_andnot_pd, _mm256_cvtps_pd, _mm256_mul_pd, _mm256_set1_pd, _mm256_setzero_pd,
-        _mm256_storeu_pd, _mm256_sub_pd,
+        _CMP_LT_OQ, _MM_HINT_T0, _mm_and_ps, _mm_andnot_ps, _mm_castps_si128, _mm_cmp_ps,
+        _mm_prefetch, _mm_set1_ps, _mm_setr_ps, _mm_setzero_si128, _mm_storeu_si128, _mm_sub_epi32,
+        _mm256_add_pd, _mm256_andnot_pd, _mm256_cvtps_pd, _mm256_mul_pd, _mm256_set1_pd,
+        _mm256_setzero_pd, _mm256_storeu_pd, _mm256_sub_pd,
     };
     let (sign, wide_sign) = (_mm_set1_ps(-0.0), _mm256_set1_pd(-0.0));
     let infinity = _mm_set1_ps(f32::INFINITY);
@@ -94,7 +98,10 @@ fn avx2<const MASKED: bool>(p: &[f32], o: &[f32]) -> Moments {
     let ((whole_p, rest_p), (whole_o, rest_o)) = (p.as_chunks(), o.as_chunks());
     let [last_p, last_o] = rest(rest_p, rest_o, if MASKED { f32::NAN } else { 0.0 });
     // A loop, not a closure: that would be called, compiled without the feature.
-    for (p, o) in whole_p.iter().zip(whole_o).chain([(&last_p, &last_o)]) {
+    for (place, (p, o)) in whole_p.iter().zip(whole_o).chain([(&last_p, &last_o)]).enumerate() {
+        // Forecasts have left the cache when they are verified, and the processor itself does not
+        // look beyond a page of memory.
+        _mm_prefetch::<_MM_HINT_T0>(whole_p.as_ptr().wrapping_add(place + AHEAD).cast());
         let mut p = _mm_setr_ps(p[0], p[1], p[2], p[3]);
         let mut o = _mm_setr_ps(o[0], o[1], o[2], o[3]);
         if MASKED {
