@@ -35,7 +35,7 @@ use crate::scores::ScoresFile;
 use crate::study::Study;
 use crate::swap::Swap;
 use crate::telemetry::Telemetry;
-use crate::{dataflow, peers};
+use crate::{dataflow, greeting, peers};
 
 /// How long a worker sleeps at most. Messages and activations wake it; nothing wakes it where another
 /// worker fails. At rest its sleep is what a job costs.
@@ -201,10 +201,19 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
     let parts = Arc::new(parts);
     let (stop, reported) = (stop.clone(), failure.clone());
     let several = cluster.hosts.len() > 1;
+    let config = timely_config(cluster)?;
     if several {
+        let job = greeting::Job {
+            workers: cluster.workers,
+            processes: cluster.hosts.len(),
+            sensors: parts.catalogue.known().map(|sensor| sensor.id.clone()).collect(),
+        };
+        if !greeting::meet(cluster, &job, &stop)? {
+            return Ok(());
+        }
         peers::end_with_them(&cluster.hosts);
     }
-    let guards = timely::execute(timely_config(cluster)?, move |worker| {
+    let guards = timely::execute(config, move |worker| {
         let pace = Pace {
             durable: ProbeHandle::new(),
             in_flight: parts.in_flight,

@@ -12,6 +12,7 @@ pub mod dataflow;
 pub mod demo;
 pub mod engine;
 pub mod evaluate;
+mod greeting;
 pub mod health;
 pub mod inspect;
 mod peers;

@@ -69,6 +69,66 @@ fn pair(file: &str) -> ([Child; 2], [String; 2]) {
     (["0", "1"].map(run), hosts)
 }
 
+/// What each of two processes of differing jobs said, and how it ended.
+fn apart(jobs: [&[&str]; 2]) -> [(Option<i32>, String); 2] {
+    let all = hosts().join(",");
+    let run = |process: usize| {
+        let process_flag = process.to_string();
+        let mut arguments = vec!["run", "--hosts", &all, "--process", &process_flag];
+        arguments.extend(jobs[process]);
+        start(&arguments)
+    };
+    [run(0), run(1)].map(|child| {
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    })
+}
+
+#[test]
+fn processes_that_are_not_alike_say_so_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 6);
+    let whole = job(at, "whole", "");
+    let fewer = job(at, "fewer", "");
+    let text = std::fs::read_to_string(&whole).unwrap();
+    let less: Vec<&str> = text.lines().filter(|line| !line.contains("s3.zarr")).collect();
+    std::fs::write(&fewer, less.join("\n")).unwrap();
+    let [whole, fewer] = [&whole, &fewer].map(|path| path.to_str().unwrap());
+    for (jobs, why) in [
+        ([&[whole, "--workers", "2"][..], &[whole]], "workers: process 1 has 1, process 0 has 2"),
+        ([&[whole], &[fewer]], "sensors: process 1 has no sensor s3, process 0 has it"),
+        ([&[fewer], &[whole]], "sensors: process 1 has it, process 0 has no sensor s3"),
+    ] {
+        for (code, said) in apart(jobs) {
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+        }
+    }
+    assert!(!at.join("whole").exists() && !at.join("fewer").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn who_waits_for_its_cluster_ends_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    site(at, 6);
+    let job = job(at, "alone", "");
+    let all = hosts().join(",");
+    for process in ["0", "1"] {
+        let mut command = physicnet();
+        let command = command.args(["run", job.to_str().unwrap(), "--hosts", &all, "--process"]);
+        let child = command.arg(process).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        let (id, asked) = (child.id().to_string(), Instant::now());
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(asked.elapsed() < Duration::from_secs(5), "it waits on");
+    }
+}
+
 #[test]
 fn a_process_whose_peer_is_killed_says_so_and_ends() {
     let folder = tempfile::tempdir().unwrap();
