@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use drift::DriftSection;
-pub(crate) use fit::fits;
+pub(crate) use fit::{fits, measures};
 pub use job::{Job, ModelSection};
 pub use learn::LearnSection;
 pub use schema::schema;

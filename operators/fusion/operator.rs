@@ -10,7 +10,7 @@ use timely::dataflow::StreamVec;
 use crate::cropping::Extent;
 use crate::experts::{Carried, Consulted};
 use crate::fusion::Fused;
-use crate::model::{ModelConfig, PhysicNet, Serve};
+use crate::model::{Expert, ModelConfig, PhysicNet, Serve};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
@@ -104,11 +104,18 @@ fn forecast(
         _ => head(&fused.mean)?,
     };
     let asked = config.products.iter().any(|name| name == "advection");
-    let advection = (asked || writer.follows()).then(|| consulted.advection(model)).transpose()?;
-    let data = if let Some(advection) = advection.as_ref().filter(|_| writer.follows()) {
-        shown(advection, |carried| shown(&served, |served| writer.served(served, carried)))??
-    } else {
-        physical(&served)?
+    let leads = writer.follows() && model.expert == Expert::Advection;
+    let advection = (asked || leads).then(|| consulted.advection(model)).transpose()?;
+    let data = match &advection {
+        Some(carried) if leads => {
+            shown(carried, |carried| shown(&served, |served| writer.served(served, carried)))??
+        }
+        _ if writer.follows() => {
+            // Persistence, as often as there are leads.
+            let all = Tensor::cat(&vec![&consulted.newest; model.horizon], 3)?;
+            shown(&all, |carried| shown(&served, |served| writer.served(served, carried)))??
+        }
+        _ => physical(&served)?,
     };
     let mut products = vec![Product { name: "physicnet".into(), data: data.into() }];
     for name in &config.products {
@@ -183,7 +190,7 @@ impl<'a> Writer<'a> {
         Self { model, window, channels, measured }
     }
 
-    /// Whether what is served depends on the carried field beside it.
+    /// Whether what is served depends on the chosen expert's field beside it.
     fn follows(&self) -> bool {
         let keeps = self.model.variables.iter().any(|variable| !variable.keep.is_empty());
         keeps || self.model.ramp != [0.0, 0.0]

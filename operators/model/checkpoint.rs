@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use physicnet_stream::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::model::{ModelConfig, PhysicNet};
@@ -204,7 +205,7 @@ fn write(
     let fail = |error: &dyn std::fmt::Display| {
         Error::new(path.display(), format!("cannot write it: {error}"))
     };
-    let bytes = bytes.map_err(|error| fail(&error))?;
+    let bytes = ordered(bytes.map_err(|error| fail(&error))?).map_err(|error| fail(&error))?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| fail(&error))?;
     }
@@ -217,6 +218,23 @@ fn write(
         std::fs::rename(&temporary, path)
     };
     write().map_err(|error| fail(&error))
+}
+
+/// The bytes of a safetensors file with its metadata in order: the library writes them in a new one
+/// every time, and the same training is to leave the same file.
+fn ordered(bytes: Vec<u8>) -> serde_json::Result<Vec<u8>> {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return Ok(bytes) };
+    let (header, tensors) = rest.split_at(rest.len().min(u64::from_le_bytes(*length) as usize));
+    let mut header: BTreeMap<String, Value> = serde_json::from_slice(header)?;
+    if let Some(metadata) = header.get_mut("__metadata__") {
+        let strings: BTreeMap<String, String> = serde_json::from_value(metadata.take())?;
+        *metadata = strings.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // Tensors begin at a multiple of 8 bytes, as the library lays them out.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    Ok([&length[..], &header, tensors].concat())
 }
 
 /// The hash of what the file says, whatever order its writer gave the metadata.

@@ -19,7 +19,7 @@ pub struct VariableConfig {
     /// How it is transformed for the network.
     pub transform: Transform,
     /// Thresholds, rising, in the unit of the data, at which the served forecast keeps the
-    /// carried field's area: a pixel that the classical flow carries above one stays above it,
+    /// chosen expert's area: a pixel that the classical flow carries above one stays above it,
     /// and one below stays below. Between them the network is free. Least expected error
     /// shrinks areas; this keeps warnings where motion puts them, at the error of the network.
     #[serde(default)]
@@ -127,7 +127,7 @@ pub struct ModelConfig {
     pub local_view: usize,
     /// The head that is served.
     pub serve: Serve,
-    /// The share of the carried field in the served forecast, at the first and the last lead;
+    /// The share of the chosen expert's field in the served forecast, at the first and the last lead;
     /// linear in between.
     pub ramp: [f32; 2],
 }
@@ -193,7 +193,7 @@ impl ModelConfig {
         self.learns() || self.quantization != Quantization::None
     }
 
-    /// The share of the carried field at lead `k` (from 0), by the ramp.
+    /// The share of the chosen expert's field at lead `k` (from 0), by the ramp.
     pub fn ramp_at(&self, k: usize) -> f32 {
         let along = if self.horizon > 1 { k as f32 / (self.horizon - 1) as f32 } else { 0.0 };
         self.ramp[0] + (self.ramp[1] - self.ramp[0]) * along

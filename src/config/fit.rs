@@ -43,8 +43,8 @@ pub(super) fn catalogue(sources: &[Source]) -> Result<Catalogue> {
     Ok(catalogue)
 }
 
-/// Whether the model can take the frames of the sensor.
-pub(crate) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
+/// Whether the sensor measures what the model is made for, in its units.
+pub(crate) fn measures(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
     let expected: Vec<&str> = model.variables.iter().map(|v| v.name.as_str()).collect();
     let found: Vec<&str> = sensor.grid.variables.iter().map(|v| v.name.as_str()).collect();
     ensure!(
@@ -63,6 +63,12 @@ pub(crate) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
             variable.name
         );
     }
+    Ok(())
+}
+
+/// Whether the model can take the frames of the sensor.
+pub(crate) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
+    measures(model, sensor)?;
     let [_, height, width] = sensor.grid.shape();
     model.check_size(height, width).with_context(|| format!("sensor {}", sensor.id))?;
     if let Some(cadence) = model.cadence.filter(|cadence| *cadence != sensor.cadence) {
