@@ -12,6 +12,7 @@ use physicnet_stream::{Frame, Sensor, format_time};
 use super::config::{By, TrainConfig};
 use super::random::Random;
 use super::sample::{Planes, Sample};
+use crate::config::measures;
 
 /// A window: where its first frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +68,8 @@ impl Data {
         complete(model, first)?;
         model.check()?;
         for sensor in &sensors {
-            let [channels, height, width] = sensor.grid.shape();
-            let wanted = model.variables.len();
-            ensure!(
-                channels == wanted,
-                "{}: {channels} channels, the model has {wanted}",
-                sensor.id
-            );
+            measures(model, sensor)?;
+            let [_, height, width] = sensor.grid.shape();
             model.check_size(height, width).with_context(|| sensor.id.to_string())?;
             ensure!(
                 config.crop == 0 || model.boundary == physicnet_operators::layers::Boundary::Open,
@@ -158,7 +154,7 @@ impl Data {
             if unseen.is_empty() {
                 return Ok(());
             }
-            let frame = self.archives[place.archive].read(place.sensor, place.first)?;
+            let frame = self.archives[place.archive].read_or_miss(place.sensor, place.first)?;
             let plane = frame.shape[1] * frame.shape[2];
             let measured =
                 |c: usize| frame.data[c * plane..][..plane].iter().any(|x| x.is_finite());
@@ -185,7 +181,7 @@ impl Data {
             (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
         let every = (self.training.len() / 500).max(1);
         for place in self.training.iter().step_by(every) {
-            let frame = self.archives[place.archive].read(place.sensor, place.first)?;
+            let frame = self.archives[place.archive].read_or_miss(place.sensor, place.first)?;
             let plane = frame.shape[1] * frame.shape[2];
             for (c, values) in frame.data.chunks_exact(plane).enumerate() {
                 for x in values.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)) {
@@ -234,7 +230,7 @@ impl Data {
     /// One frame of a series, and whose it is.
     pub(crate) fn frame(&self, series: &Series, frame: usize) -> Result<(&Arc<Sensor>, Frame)> {
         let store = &self.archives[series.archive];
-        Ok((&store.sensors()[series.sensor], store.read(series.sensor, frame)?))
+        Ok((&store.sensors()[series.sensor], store.read_or_miss(series.sensor, frame)?))
     }
 
     /// `[height, width]` of the first sensor.
@@ -333,7 +329,7 @@ impl Data {
         let store = &self.archives[place.archive];
         let length = model.history + model.horizon;
         let frames: Vec<Frame> = (place.first..place.first + length)
-            .map(|frame| store.read(place.sensor, frame))
+            .map(|frame| store.read_or_miss(place.sensor, frame))
             .collect::<physicnet_stream::Result<_>>()?;
         Ok(Planes::new(&frames, model))
     }

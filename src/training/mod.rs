@@ -205,7 +205,10 @@ impl<'a> Run<'a> {
             });
             self.steps(&batches, &data, stop, log, &mut csv, before, began)
         });
-        let stopped = outcome?;
+        let stopped = match outcome {
+            Ok(stopped) => stopped,
+            Err(error) => bail!("{error:#}. {}", self.rescue()?),
+        };
         self.save(true)?;
         let [best, last] =
             ["best", "last"].map(|name| self.config.out.join(name).with_extension("safetensors"));
@@ -303,8 +306,8 @@ impl<'a> Run<'a> {
                 if !value.is_finite() {
                     let step = self.optimiser.step + 1;
                     bail!(
-                        "step {step}: the loss ({name}) is {value}, first on {}; the state before \
-                         it is kept. Lower `learning_rate`, or look at that window with `inspect`",
+                        "step {step}: the loss ({name}) is {value}, first on {}. Lower \
+                         `learning_rate`, or look at that window with `inspect`",
                         sample.place
                     );
                 }
@@ -393,6 +396,24 @@ impl<'a> Run<'a> {
         };
         let (config, usage, id) = (self.model.clone(), None, "none".into());
         Ok(Checkpoint { config, provenance, weights, usage, id })
+    }
+
+    /// Keeps what an error leaves, and says where it is.
+    fn rescue(&self) -> Result<String> {
+        let Optimiser { weights, ema, .. } = &self.optimiser;
+        // As whoever loads them looks at them.
+        let sane = |w: &Vec<f32>| w.iter().map(|value| value * value).sum::<f32>().is_finite();
+        if weights.values().chain(ema.values()).all(sane) {
+            self.save(true)?;
+            let last = self.config.out.join("last.safetensors");
+            return Ok(format!("The weights before that are in {}", last.display()));
+        }
+        let best = self.config.out.join("best.safetensors");
+        Ok(if best.exists() {
+            format!("The weights had gone astray before that; {} is from before", best.display())
+        } else {
+            "The weights had gone astray before that, and are not kept".to_owned()
+        })
     }
 
     fn save(&self, last: bool) -> Result<()> {

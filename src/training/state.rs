@@ -59,12 +59,19 @@ pub(crate) fn save(path: &Path, optimiser: &Optimiser, codes: &Codes, notes: &No
 pub(crate) fn load(path: &Path) -> Result<(Optimiser, Codes, Notes)> {
     let what = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("{what}: cannot resume from it"))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    let broken = || {
+        format!(
+            "{what}: is no whole training state; remove it, or set `resume: false`, to begin anew"
+        )
+    };
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(broken)?;
     let notes = header.metadata().as_ref().and_then(|strings| strings.get("notes"));
     let notes: Notes =
         serde_json::from_str(notes.ok_or_else(|| anyhow!("{what}: not a training state"))?)?;
     let mut groups: HashMap<String, Named> = HashMap::new();
-    for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)? {
+    for (name, tensor) in
+        candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).with_context(broken)?
+    {
         let (group, name) = name.split_once('/').ok_or_else(|| anyhow!("{what}: {name}"))?;
         groups.entry(group.to_owned()).or_default().insert(name.to_owned(), tensor.to_vec1()?);
     }

@@ -317,6 +317,21 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     let error = train(&config, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("step ") && error.contains("a from 1970-01-01T"), "{error}");
     assert!(error.contains("learning_rate"), "{error}");
+    assert!(error.contains("gone astray before that, and are not kept"), "{error}");
+    assert!(!config.out.join("last.safetensors").exists());
+
+    // Weights that are numbers are kept: here frames are beyond what a difference can hold.
+    let folder = tempfile::tempdir().unwrap();
+    let mut frames = frames(40, false);
+    for (at, value) in frames.iter_mut().flat_map(|frame| &mut frame.data).enumerate() {
+        *value = if at % 2 == 0 { f32::MAX } else { f32::MIN };
+    }
+    let mut config = self::config(folder.path(), &frames, "huge");
+    config.model.variables = model().variables;
+    let error = train(&config, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
+    let path = config.out.join("last.safetensors");
+    assert!(error.contains("step ") && error.contains(&path.display().to_string()), "{error}");
+    Checkpoint::load(&path).unwrap();
 }
 
 #[test]
