@@ -17,7 +17,7 @@ use physicnet_connectors::synthetic::SyntheticSource;
 use physicnet_connectors::zarr::{ZarrSink, ZarrSource, parse_time};
 use physicnet_connectors::{SinkConfig, SourceConfig};
 use physicnet_operators::model::ModelConfig;
-use physicnet_stream::Stop;
+use physicnet_stream::{Resume, Stop};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Job, ModelSection, load, parse, schema};
@@ -84,9 +84,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Inspect { path, beside: Some(beside), .. } => {
             say(&inspect::differences(&path, &beside)?)
         }
-        Command::Inspect { path, beside: None, variables, picture, show } => {
+        Command::Inspect { path, beside: None, variables, cadence, picture, show } => {
             let show = show.then(terminal);
-            say(&inspect::inspect(&path, &variables, picture.as_deref(), show)?)
+            say(&inspect::inspect(&path, &variables, cadence, picture.as_deref(), show)?)
         }
         Command::Validate { files } => files.iter().try_for_each(|file| {
             validate(file)?;
@@ -140,7 +140,8 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         "{} runs",
         job.name
     );
-    let begun = Instant::now();
+    let (begun, history) = (Instant::now(), parts.checkpoint.config.history);
+    let fresh = parts.resume == Resume::default() && parts.ledger.is_none();
     engine::run(parts, &job.cluster(), &stop)?;
     let seconds = begun.elapsed().as_secs_f64();
     tracing::info!(
@@ -153,6 +154,12 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );
+    if fresh && counts.frames() > 0 && counts.forecasts() == 0 && !stop.stopped() {
+        tracing::warn!(
+            "no forecast was made: the model wants {history} frames of a sensor, each a cadence \
+             after the last; look at the rejects, and at the gaps with `physicnet inspect STORE`"
+        );
+    }
     Ok(())
 }
 
@@ -196,6 +203,7 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         (None, Some(store)) => {
             let source = ZarrSource {
                 variables: flags.variables.clone(),
+                cadence: flags.cadence.clone(),
                 cache_mib: 256,
                 ..ZarrSource::new(store)
             };

@@ -30,6 +30,7 @@ const LISTED: usize = 8;
 pub fn inspect(
     path: &Path,
     variables: &[String],
+    cadence: Option<String>,
     picture: Option<&Path>,
     show: Option<[usize; 2]>,
 ) -> Result<String> {
@@ -39,11 +40,16 @@ pub fn inspect(
         path.display()
     );
     if path.is_dir() || is_url(path) {
-        let config = ZarrSource { variables: variables.to_vec(), ..ZarrSource::new(path) };
+        let variables = variables.to_vec();
+        let config = ZarrSource { variables, cadence, ..ZarrSource::new(path) };
         return store(&Archive::open(&config)?, picture, show);
     }
-    let plain = variables.is_empty() && picture.is_none() && show.is_none();
-    ensure!(plain, "{}: --variable, --picture and --show are for stores", path.display());
+    let plain = variables.is_empty() && cadence.is_none() && picture.is_none() && show.is_none();
+    ensure!(
+        plain,
+        "{}: --variable, --cadence, --picture and --show are for stores",
+        path.display()
+    );
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match &*extension {
         "yaml" | "yml" | "toml" => job(&load(path)?),
@@ -54,10 +60,12 @@ pub fn inspect(
 fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) -> Result<String> {
     let mut text = String::new();
     let sensors = archive.sensors();
-    let _ = writeln!(text, "{}: {} sensors", shown(&archive.config().path), sensors.len());
+    let path = shown(&archive.config().path);
+    let _ = writeln!(text, "{path}: {}", counted(sensors.len(), "sensor"));
     for (index, sensor) in sensors.iter().enumerate().take(LISTED) {
         let times = archive.times(index);
-        let _ = writeln!(text, "\n{}: {} frames of {}", sensor.id, times.len(), form(sensor));
+        let frames = counted(times.len(), "frame");
+        let _ = writeln!(text, "\n{}: {frames} of {}", sensor.id, form(sensor));
         for axis in [&sensor.grid.y, &sensor.grid.x] {
             if let (Some(first), Some(last)) = (axis.values.first(), axis.values.last()) {
                 let _ = writeln!(text, "  {} {first} to {last} {}", axis.name, axis.units);
@@ -89,6 +97,11 @@ fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) ->
     Ok(text)
 }
 
+/// So many of `what`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Channels, rows, columns and cadence.
 fn form(sensor: &Sensor) -> String {
     let [channels, height, width] = sensor.grid.shape();
@@ -101,7 +114,7 @@ fn spread(archive: &Archive, sensor: usize, count: usize) -> Result<Vec<Frame>> 
     let frames = archive.times(sensor).len();
     let count = count.min(frames);
     let place = |i: usize| i * (frames - 1) / (count - 1).max(1);
-    (0..count).map(|i| Ok(archive.read(sensor, place(i))?)).collect()
+    (0..count).map(|i| Ok(archive.read_or_miss(sensor, place(i))?)).collect()
 }
 
 fn statistics(text: &mut String, archive: &Archive, index: usize) -> Result<()> {
@@ -123,6 +136,12 @@ fn statistics(text: &mut String, archive: &Archive, index: usize) -> Result<()> 
             }
         }
         let (mean, count) = (sum / n as f64, n as f64);
+        if n == 0 {
+            let (name, units) = (&variable.name, &variable.units);
+            let frames = counted(frames.len(), "frame");
+            let _ = writeln!(text, "  {name} ({units}): nothing measured, in {frames}");
+            continue;
+        }
         let _ = writeln!(
             text,
             "  {} ({}): min {lo:.4} mean {mean:.4} max {hi:.4} std {:.4}, {:.2} % missing, in {} frames",

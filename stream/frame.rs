@@ -142,7 +142,8 @@ impl std::fmt::Display for Reason {
             Self::Duplicate => write!(f, "the same time and values as a frame before it"),
             Self::Corrected => write!(f, "its time was used already, with other values"),
             Self::Late { newest } => {
-                write!(f, "older than the newest frame, {}", format_time(*newest))
+                let newest = format_time(*newest);
+                write!(f, "not newer than the newest frame, {newest}, to the nearest cadence")
             }
             Self::AbsurdTime { newest } => {
                 write!(f, "too far from the newest frame, {}", format_time(*newest))

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use physicnet_connectors::zarr::ArchiveWriter;
 use physicnet_operators::layers::Boundary;
 use physicnet_operators::model::{Checkpoint, ModelConfig, VariableConfig};
-use physicnet_stream::{Frame, Time, Variable};
-use serde_json::{Value, json};
+use physicnet_stream::{Axis, Frame, Grid, Time, Variable};
+use serde_json::{Map, Value, json};
 
 use crate::house::{MINUTE, checkpoint, frame, physicnet, store};
 
@@ -44,6 +45,24 @@ fn site(folder: &Path) {
     blind.iter_mut().for_each(|frame| frame.data.fill(f32::NAN));
     store(&folder.join("blind.zarr"), &blind);
     without_times(&folder.join("timeless.zarr"), &["y", "x"]);
+    store(&folder.join("one.zarr"), &series(&|k| k as Time)[..1]);
+    store(&folder.join("back.zarr"), &series(&|k| -(k as Time)));
+    let mut broken = folder.join("broken.zarr");
+    store(&broken, &series(&|k| k as Time));
+    broken.push("u/c/1/0/0");
+    assert!(broken.exists());
+    std::fs::write(broken, "no chunk").unwrap();
+    let warm = Grid {
+        variables: vec![Variable { name: "u".into(), units: "K".into() }],
+        y: Axis::index("y", 12),
+        x: Axis::index("x", 17),
+    };
+    let path = folder.join("warm.zarr");
+    let mut writer = ArchiveWriter::create(&path, &warm, None, Map::new()).unwrap();
+    series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
+    writer.finish().unwrap();
+    std::fs::create_dir(folder.join("cut")).unwrap();
+    std::fs::write(folder.join("cut/state.safetensors"), [8, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     std::fs::create_dir(folder.join("folder")).unwrap();
     std::fs::write(folder.join("text"), "no checkpoint").unwrap();
     checkpoint(&folder.join("open.safetensors"));
@@ -93,6 +112,11 @@ fn site(folder: &Path) {
             "train-out.yaml",
             "data: [{path: good.zarr}]\nout: text/out\nsplit: {train: 0.5, validation: 0.5}\n",
         ),
+        ("train-mixed.yaml", "data: [{path: good.zarr}, {path: warm.zarr}]\nout: out\n"),
+        (
+            "train-cut.yaml",
+            "data: [{path: good.zarr}]\nout: cut\nsplit: {train: 0.5, validation: 0.5}\n",
+        ),
         ("train-init.yaml", "data: [{path: good.zarr}]\nout: out\ninit_from: absent.safetensors\n"),
     ] {
         std::fs::write(folder.join(name), text).unwrap();
@@ -138,6 +162,12 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("evaluate --zarr timeless.zarr", ["timeless.zarr", "units"]),
         ("run timeless.yaml", ["timeless.zarr", "units"]),
         ("train train-timeless.yaml", ["timeless.zarr", "units"]),
+        ("inspect one.zarr", ["one.zarr", "say the `cadence`"]),
+        ("inspect back.zarr", ["no two times of which the later", "40 of its 40"]),
+        // What does not belong together, or is not whole.
+        ("train train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
+        ("validate train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
+        ("train train-cut.yaml", ["cut/state.safetensors", "resume: false"]),
         // An irregular cadence.
         ("train train-irregular.yaml", ["irregular", "cadence"]),
         ("validate train-irregular.yaml", ["irregular", "cadence"]),
@@ -174,7 +204,8 @@ fn what_is_irregular_or_blind_is_told_by_inspect() {
     let folder = tempfile::tempdir().unwrap();
     site(folder.path());
     let said = |name: &str| {
-        let output = physicnet().current_dir(folder.path()).args(["inspect", name]).output();
+        let arguments = name.split(' ');
+        let output = physicnet().current_dir(folder.path()).arg("inspect").args(arguments).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -182,5 +213,8 @@ fn what_is_irregular_or_blind_is_told_by_inspect() {
     assert!(said("good.zarr").contains("0 irregular steps, 0 frames missing"));
     let irregular = said("irregular.zarr");
     assert!(irregular.contains("steps") && !irregular.contains(" 0 irregular"), "{irregular}");
-    assert!(said("blind.zarr").contains("100.00 % missing"), "{}", said("blind.zarr"));
+    assert!(said("blind.zarr").contains("nothing measured"), "{}", said("blind.zarr"));
+    // A frame that cannot be decoded hides nothing else.
+    assert!(said("broken.zarr").contains("40.00 % missing"), "{}", said("broken.zarr"));
+    assert!(said("one.zarr --cadence 5min").contains("1 frame of 1 x 12 x 17, every 300 s"));
 }

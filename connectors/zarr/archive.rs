@@ -1,11 +1,12 @@
 //! Random access to the frames of a store: the sensors, their valid times, any frame of them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use physicnet_stream::{
-    Axis, Cadence, Error, Frame, Grid, Result, Sensor, Time, Variable, parse_duration,
+    Axis, Cadence, Error, Frame, Grid, Result, Sensor, Time, Variable, format_time, parse_duration,
 };
 
 use super::cache::Cache;
@@ -29,6 +30,8 @@ pub struct Archive {
     consolidated: bool,
     /// The root's metadata.
     root: Vec<u8>,
+    /// Frames of which it was said that they cannot be decoded.
+    missed: Mutex<BTreeSet<(usize, usize)>>,
 }
 
 /// One array of the store and the channels that it gives.
@@ -60,6 +63,13 @@ impl Archive {
             }
             std::thread::sleep(Duration::from_millis(50));
             store = Store::open(&config.path)?;
+        }
+        if config.follow && !store.consolidated {
+            tracing::warn!(
+                "{}: has no consolidated metadata, so a frame may be read before all of it is \
+                 written; let its writer consolidate (xarray's `to_zarr` does by default)",
+                store.name()
+            );
         }
         let archive = Self::of(&store, config)?;
         if let (Some(_), Some(sensor)) = (&config.cadence, archive.sensors.first()) {
@@ -96,10 +106,25 @@ impl Archive {
         // A store that grows may be seen between the resizing of two arrays.
         let [samples, length, ..] = first.extent();
         times.truncate(length as usize);
+        if config.follow && !store.consolidated {
+            // Arrays grow before they are filled.
+            let unwritten = [Some(Time::MIN), coordinate.unwritten_time()];
+            while times.last().is_some_and(|time| unwritten.contains(&Some(*time))) {
+                times.pop();
+            }
+        }
         let cadence = match &config.cadence {
             Some(text) => Cadence::new(parse_duration(text)?)?,
             None => median(&times).ok_or_else(|| {
-                Error::new(path, "has fewer than two times: say the `cadence`, e.g. 5min")
+                let valid = times.iter().filter(|time| **time != Time::MIN).count();
+                let few = match times.len() {
+                    0 | 1 => format!("has fewer than two times ({})", times.len()),
+                    all => format!(
+                        "has no two times of which the later stands behind the earlier ({valid} of \
+                         its {all} times can be understood)"
+                    ),
+                };
+                Error::new(path, format!("{few}: say the `cadence`, e.g. 5min"))
             })?,
         };
         let (from, to) = config.period()?;
@@ -126,6 +151,7 @@ impl Archive {
             config: config.clone(),
             consolidated: store.consolidated,
             root: store.root.clone(),
+            missed: Mutex::default(),
         })
     }
 
@@ -184,6 +210,40 @@ impl Archive {
     /// When there is no such frame, or a chunk cannot be read or decoded.
     pub fn read(&self, sensor: usize, frame: usize) -> Result<Frame> {
         self.fetch(sensor, frame).map_err(Unread::error)
+    }
+
+    /// The same, but a frame that cannot be decoded is one of which every pixel is missing; the
+    /// log says so, once for each.
+    ///
+    /// # Errors
+    /// When there is no such frame, or the store cannot be read.
+    pub fn read_or_miss(&self, sensor: usize, frame: usize) -> Result<Frame> {
+        let error = match self.fetch(sensor, frame) {
+            Err(Unread::Corrupt(error)) => error,
+            read => return read.map_err(Unread::error),
+        };
+        let (Some(known), Some(&valid_time)) = (self.sensors.get(sensor), self.times.get(frame))
+        else {
+            return Err(error);
+        };
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if missed.insert((sensor, frame)) {
+            let (id, time) = (&known.id, format_time(valid_time));
+            tracing::warn!(
+                "{id}: the frame of {time} cannot be decoded and counts as missing: {error}"
+            );
+        }
+        let shape = known.grid.shape();
+        Ok(Frame {
+            sensor: known.id.clone(),
+            valid_time,
+            offset: self.rows[frame],
+            shape,
+            data: vec![f32::NAN; shape.iter().product()],
+            replay: false,
+            scored: false,
+            record: None,
+        })
     }
 
     /// The same, telling a store that does not hand a chunk out from one that makes no sense.

@@ -92,8 +92,17 @@ impl Layout {
         };
         let mut products = products.to_vec();
         products.retain(|name| **name != *served);
+        let mut grid = sensor.grid.clone();
+        for axis in [&mut grid.y, &mut grid.x] {
+            // WeatherBench 2 knows the long names alone.
+            match &*axis.name {
+                "lat" => axis.name = "latitude".into(),
+                "lon" => axis.name = "longitude".into(),
+                _ => {}
+            }
+        }
         let layout = Self {
-            grid: sensor.grid.clone(),
+            grid,
             cadence: first.cadence,
             leads: first.shape[0] as u64,
             served,

@@ -334,6 +334,15 @@ impl Stored {
         Ok(values.into_iter().map(|value| (value * unit as f64).round() as i64).collect())
     }
 
+    /// The time that an entry says which nobody has written yet.
+    pub(super) fn unwritten_time(&self) -> Option<i64> {
+        if let Some(encoding) = self.datetime {
+            return encoding.decode(self.fill() as i64);
+        }
+        let calendar = self.attributes.get("calendar").and_then(Value::as_str);
+        Encoding::parse(self.text("units"), calendar).ok()?.decode_float(self.fill())
+    }
+
     /// All times; `i64::MIN` for one that is not set or lies outside of what i64 can hold.
     ///
     /// # Errors

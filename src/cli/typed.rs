@@ -106,6 +106,9 @@ pub(super) enum Command {
         /// The variables to look at; by default all
         #[arg(long = "variable")]
         variables: Vec<String>,
+        /// The step between valid times of a store whose own do not say it, e.g. 5min
+        #[arg(long)]
+        cadence: Option<String>,
         /// Draw some frames of a store as PNG
         #[arg(long)]
         picture: Option<PathBuf>,
@@ -250,6 +253,9 @@ pub(super) struct Evaluate {
     /// The variables of the store; by default those of the checkpoint, or all
     #[arg(long = "variable", requires = "zarr")]
     pub(super) variables: Vec<String>,
+    /// The step between valid times of a store whose own do not say it, e.g. 5min
+    #[arg(long, requires = "zarr")]
+    pub(super) cadence: Option<String>,
     /// The checkpoint; without one the advection expert is scored
     #[arg(long)]
     pub(super) checkpoint: Option<PathBuf>,

@@ -460,7 +460,7 @@ def main():
         skill(page)
         # What came too late, and what was forecast again.
         said = page.locator("#events li").all_text_contents()
-        rejects = [line for line in said if "reject" in line and "older than the newest frame" in line]
+        rejects = [line for line in said if "reject" in line and "not newer than the newest frame" in line]
         assert len(rejects) == len(SENSORS), said
         revised = sum(sensor.revised for sensor in SENSORS.values())
         assert revised > 20 and any("issued again, revision" in line for line in said), said

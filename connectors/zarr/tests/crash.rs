@@ -376,6 +376,29 @@ fn an_older_store_goes_on_and_says_what_is_served() {
 }
 
 #[test]
+fn short_names_of_axes_become_the_long_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let mut grid = grid(2, 3);
+    (grid.y.name, grid.x.name) = ("lat".into(), "lon".into());
+    let config = ZarrSink::new(path.to_str().unwrap());
+    let write = |at: u64| {
+        let mut writer = Writer::new(&config, &catalogue(&["a"], &grid)).unwrap();
+        writer.write(vec![forecast("a", &grid, at)]).unwrap();
+    };
+    // The store is known again, too.
+    (0..2).for_each(write);
+    let root = read_root(&Folder::new(&path, false)).unwrap().unwrap();
+    let arrays = &root["consolidated_metadata"]["metadata"];
+    let dims = json!(["time", "prediction_timedelta", "latitude", "longitude"]);
+    assert_eq!(arrays["rain"]["dimension_names"], dims);
+    assert_eq!(arrays["rain"]["shape"], json!([2, 3, 2, 3]));
+    for name in ["latitude", "longitude"] {
+        assert_eq!(arrays[name]["attributes"]["standard_name"], name);
+    }
+}
+
+#[test]
 fn every_sensor_has_a_path_of_its_own() {
     let grid = grid(1, 1);
     let paths = |path: &str, names: &[&str]| {

@@ -201,6 +201,40 @@ fn a_followed_store_is_asked_again_for_what_it_did_not_hand_out() {
     assert!(seen.values().all(|offsets| *offsets == whole), "{seen:?}");
 }
 
+/// xarray without consolidated metadata lets `time` grow first and fills it later.
+#[test]
+fn a_time_that_nobody_has_written_yet_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    archive(&path, 20);
+    let rewrite = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = path.join(name);
+        let mut json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut json);
+        std::fs::write(path, json.to_string()).unwrap();
+    };
+    rewrite("zarr.json", &|root| _ = root.as_object_mut().unwrap().remove("consolidated_metadata"));
+    // Chunks of one time each, of which the last two are not there; zero is what such a one reads.
+    rewrite("time/zarr.json", &|time| {
+        time["chunk_grid"]["configuration"]["chunk_shape"] = serde_json::json!([1]);
+        time["fill_value"] = serde_json::json!(0);
+        time["codecs"] =
+            serde_json::json!([{"name": "bytes", "configuration": {"endian": "little"}}]);
+    });
+    let write = |at: i64| {
+        let seconds = (1_000_000 + 300 * at).to_le_bytes();
+        std::fs::write(path.join(format!("time/c/{at}")), seconds).unwrap();
+    };
+    (0..18).for_each(write);
+    let still = Archive::open(&ZarrSource::new(&path)).unwrap();
+    assert_eq!(still.times(0)[17..], [(1_000_000 + 300 * 17) * 1_000_000_000, 0, 0]);
+    let config = ZarrSource { follow: true, poll: "5ms".into(), ..ZarrSource::new(&path) };
+    let open = Archive::open(&config).unwrap();
+    assert_eq!(open.times(0).len(), 18);
+    write(18);
+    assert_eq!(open.reopen().unwrap().unwrap().times(0).len(), 19);
+}
+
 #[test]
 fn a_frame_that_cannot_be_decoded_is_empty() {
     let folder = tempfile::tempdir().unwrap();
@@ -210,6 +244,11 @@ fn a_frame_that_cannot_be_decoded_is_empty() {
     let open = Archive::open(&ZarrSource::new(&path)).unwrap();
     let error = open.read(1, 20).err().unwrap().to_string();
     assert!(error.contains("rain") && error.contains("chunk"), "{error}");
+    let missed = open.read_or_miss(1, 20).unwrap();
+    assert!(missed.data.iter().all(|value| value.is_nan()));
+    assert_eq!((missed.valid_time, missed.offset), (open.times(1)[20], 20));
+    let bits = |frame: Frame| -> Vec<u32> { frame.data.iter().map(|v| v.to_bits()).collect() };
+    assert_eq!(bits(open.read_or_miss(0, 20).unwrap()), bits(open.read(0, 20).unwrap()));
     let seen = stream(ZarrSource::new(&path), 1, Resume::default(), None);
     assert!(seen.values().all(|offsets| offsets.len() == 40));
     let empty = |sensor: &str| seen[&sensor.into()].iter().filter(|seen| **seen == EMPTY).count();
