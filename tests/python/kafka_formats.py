@@ -88,7 +88,7 @@ def reasons(folder):
     newest = "the newest frame, 1970-01-01T00:05:00Z"
     sent = [
         *(("a", frame("a", step), None) for step in (0, 1, 2, 3, 5)),
-        ("a", frame("a", 4), ("late", f"older than {newest}")),
+        ("a", frame("a", 4), ("late", f"not newer than {newest}, to the nearest cadence")),
         (
             "a",
             frame("a", 5, field("other", 5)),
