@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -130,7 +130,7 @@ fn call(first: &str, process: usize, job: &Job, stop: &Stop) -> Result<bool> {
         patience.waited(|| tracing::info!("waiting for process 0 at {first}"));
     };
     while !stop.stopped() {
-        let Ok(mut stream) = TcpStream::connect(first) else {
+        let Some(mut stream) = connect(first) else {
             wait();
             continue;
         };
@@ -157,6 +157,13 @@ fn call(first: &str, process: usize, job: &Job, stop: &Stop) -> Result<bool> {
         wait();
     }
     Ok(false)
+}
+
+/// A connection to process 0, where there is one; an address that is not answered holds up
+/// whoever wants to stop no longer than a line.
+fn connect(first: &str) -> Option<TcpStream> {
+    let mut addresses = first.to_socket_addrs().ok()?;
+    addresses.find_map(|address| TcpStream::connect_timeout(&address, LINE).ok())
 }
 
 /// The line that a process sends.
