@@ -166,14 +166,25 @@ fn connect(first: &str) -> Option<TcpStream> {
     addresses.find_map(|address| TcpStream::connect_timeout(&address, LINE).ok())
 }
 
-/// The line that a process sends.
-fn heard(stream: &TcpStream) -> Option<(usize, Job)> {
+/// The line that a process sends. A stranger who says nothing, or one byte after another, holds
+/// nobody up for longer than a line may take.
+fn heard(mut stream: &TcpStream) -> Option<(usize, Job)> {
     stream.set_nonblocking(false).ok()?;
-    stream.set_read_timeout(Some(LINE)).ok()?;
-    let mut line = String::new();
-    // No line of ours is longer, however many sensors it names.
-    BufReader::new(stream.take(64 << 20)).read_line(&mut line).ok()?;
-    let hello: Hello = serde_json::from_str(&line).ok()?;
+    stream.set_read_timeout(Some(GLANCE)).ok()?;
+    let (mut line, mut some, end) = (Vec::new(), [0; 4096], Instant::now() + LINE);
+    while !line.ends_with(b"\n") {
+        // No line of ours is longer, however many sensors it names.
+        if Instant::now() >= end || line.len() > 64 << 20 {
+            return None;
+        }
+        match stream.read(&mut some) {
+            Ok(0) => return None,
+            Ok(count) => line.extend_from_slice(&some[..count]),
+            Err(error) if is_late(&error) => {}
+            Err(_) => return None,
+        }
+    }
+    let hello: Hello = serde_json::from_slice(&line).ok()?;
     Some((hello.physicnet, hello.job))
 }
 

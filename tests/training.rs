@@ -55,8 +55,7 @@ fn an_interrupted_training_goes_on_to_the_same_weights() {
     }
 }
 
-/// Frames are read when they are drawn: one that is in no window of the training part is not
-/// looked at, and 600 MiB of frames fit where 400 MiB of memory are allowed.
+/// Frames are read when they are drawn: 600 MiB of them fit where 400 MiB of memory are allowed.
 #[test]
 fn an_archive_is_not_held_in_memory() {
     let folder = tempfile::tempdir().unwrap();

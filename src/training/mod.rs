@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
         let state = config.out.join("state.safetensors");
         let (optimiser, codes, best, seconds) = if config.resume && state.exists() {
             let (optimiser, codes, notes) = state::load(&state)?;
-            let same = fingerprint(config);
+            let same = state::fingerprint(config);
             ensure!(
                 notes.config == same,
                 "{}: belongs to another training file; set another `out` or `resume: false`",
@@ -207,7 +207,10 @@ impl<'a> Run<'a> {
         });
         let stopped = match outcome {
             Ok(stopped) => stopped,
-            Err(error) => bail!("{error:#}. {}", self.rescue()?),
+            Err(error) => {
+                let lost = |why| format!("What there is could not be saved, either: {why:#}");
+                bail!("{error:#}. {}", self.rescue().unwrap_or_else(lost));
+            }
         };
         self.save(true)?;
         let [best, last] =
@@ -421,7 +424,7 @@ impl<'a> Run<'a> {
             step: self.optimiser.step,
             seconds: self.seconds,
             best: self.best,
-            config: fingerprint(self.config),
+            config: state::fingerprint(self.config),
         };
         let out = &self.config.out;
         state::save(&out.join("state.safetensors"), &self.optimiser, &self.codes, &notes)?;
@@ -495,10 +498,4 @@ fn yardstick(config: &TrainConfig, model: &ModelConfig, data: &Data) -> Result<(
         weights = raw.iter().map(|w| (w * before / after.max(1e-30)) as f32).collect();
     }
     Ok((weights, if pixels > 0.0 { physical / pixels } else { 1.0 }))
-}
-
-/// What must not change between sittings of one run.
-fn fingerprint(config: &TrainConfig) -> String {
-    let free = TrainConfig { resume: false, threads: 1, minutes: None, ..config.clone() };
-    serde_json::to_string(&free).unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::codes::Codes;
+use super::config::TrainConfig;
 use super::optimiser::{Named, Optimiser};
 
 /// What is beside the numbers.
@@ -21,6 +22,12 @@ pub(crate) struct Notes {
     pub(crate) best: Option<(f64, u64)>,
     /// The training file, so that another one cannot go on with this state.
     pub(crate) config: String,
+}
+
+/// What must not change between sittings of one run.
+pub(crate) fn fingerprint(config: &TrainConfig) -> String {
+    let free = TrainConfig { resume: false, threads: 1, minutes: None, ..config.clone() };
+    serde_json::to_string(&free).unwrap_or_default()
 }
 
 /// Writes the state: to a temporary name, synced, then renamed.
