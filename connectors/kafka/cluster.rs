@@ -21,7 +21,7 @@ const ASK: Duration = Duration::from_secs(15);
 /// How often to ask for topics to be made.
 const ASKED: usize = 3;
 /// The property that says how large messages the client sends.
-const LARGEST: &str = "message.max.bytes";
+pub(super) const LARGEST: &str = "message.max.bytes";
 /// How long a client's complaints are waited for.
 const SERVE: Duration = Duration::from_millis(200);
 

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::cluster::LARGEST;
 use super::config::{From, stamp};
 use super::topics::{Decoder, Topics};
 
@@ -18,11 +19,15 @@ use super::topics::{Decoder, Topics};
 const ASK: Duration = Duration::from_secs(15);
 /// Offsets of a window this close are read in one go.
 const NEAR: i64 = 256;
-/// What all partitions of a source together may have waiting, in bytes. With half of it, fetches
-/// of four partitions bring one frame of 1 MiB at a time, and ingest falls to a quarter.
-const AHEAD: usize = 16 << 20;
-/// What a partition may have waiting in any case, in bytes.
+/// How many frames all partitions of a source together may have waiting, within [`AHEAD`].
+const FRAMES: usize = 256;
+/// The least and the most that they have, in bytes: under the least, small frames come in too many
+/// fetches; over the most, a fetch is memory that the allocator asks the system for every time.
+const AHEAD: [usize; 2] = [4 << 20, 24 << 20];
+/// What a fetch brings of a partition in any case, in bytes.
 const LEAST: usize = 64 << 10;
+/// And at most: more than the largest message, less than librdkafka's largest answer.
+const MOST: usize = 72 << 20;
 /// How long a partition may be without a leader at a start.
 const ELECTION: Duration = Duration::from_secs(30);
 /// Before asking again.
@@ -36,12 +41,41 @@ const LASTING: [RDKafkaErrorCode; 3] = [
     RDKafkaErrorCode::UnknownTopicOrPartition,
 ];
 
+/// How much a consumer asks for, in bytes.
+#[derive(Debug, PartialEq)]
+struct Ahead {
+    /// A partition is asked for more when less than this is waiting.
+    waiting: usize,
+    /// What a fetch brings of a partition, at most.
+    fetch: usize,
+    /// What a fetch brings of all, at most.
+    together: usize,
+}
+
+impl Ahead {
+    /// For frames of so many bytes in so many partitions.
+    ///
+    /// Half is on its way while the other half is worked on. A fetch ends in the middle of a frame,
+    /// and what it has of that one is thrown away: so it has room for one at the least, and is a
+    /// little more than half of a partition's share.
+    fn new(frame: usize, partitions: usize) -> Self {
+        let message = frame.saturating_add(frame / 16 + (4 << 10));
+        let [least, most] = AHEAD;
+        let total = message.saturating_mul(FRAMES).clamp(least, most);
+        let half = |share: usize| share / 32 * 17;
+        let share = total / partitions.max(1);
+        let fetch = half(share).max(message).clamp(LEAST, MOST);
+        let waiting = (share - half(share)).max(LEAST / 2);
+        Self { waiting, fetch, together: half(total).max(fetch) }
+    }
+}
+
 impl Topics {
     /// A consumer among those for `partitions`, told of their `ends` or not.
     fn consumer(&self, partitions: usize, ends: bool) -> Result<BaseConsumer> {
-        // As much is asked for when less than as much is waiting.
-        let fetch = (AHEAD / 2 / partitions.max(1)).max(LEAST / 2);
-        let (kib, bytes) = ((fetch >> 10).to_string(), fetch.to_string());
+        let Ahead { waiting, fetch, together } = Ahead::new(self.frame_bytes(), partitions);
+        let [waiting, fetch, together] =
+            [waiting >> 10, fetch, together].map(|number| number.to_string());
         let cluster = &self.config.cluster;
         let settings = [
             ("group.id", &*self.group),
@@ -50,10 +84,16 @@ impl Topics {
             ("isolation.level", "read_committed"),
             // What was asked for and is not there any more is told, not passed over.
             ("auto.offset.reset", "error"),
-            ("queued.max.messages.kbytes", &*kib),
-            ("fetch.message.max.bytes", &*bytes),
+            ("queued.max.messages.kbytes", &*waiting),
+            ("fetch.message.max.bytes", &*fetch),
+            ("fetch.max.bytes", &*together),
+            // Of producers; but a fetch may not be less.
+            (LARGEST, "1000000"),
             // The default waits for a second when enough is waiting: large frames would starve.
             ("fetch.queue.backoff.ms", "2"),
+            // A broker keeps a fetch of partitions without news so long, and nothing else can be
+            // asked for meanwhile: those that had enough waiting would run dry behind idle ones.
+            ("fetch.wait.max.ms", "20"),
         ];
         let made = cluster.client(&settings)?.create();
         made.map_err(|e| cluster.error("consumer", e))
@@ -381,6 +421,26 @@ fn ask<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fetch_holds_whole_frames_and_the_wait_is_bounded() {
+        let mib = 1 << 20;
+        for frame in [0, 1, 16 << 10, 64 << 10, mib, 8 * mib, 64 * mib] {
+            for partitions in [0, 1, 4, 64, 1000] {
+                let Ahead { waiting, fetch, together } = Ahead::new(frame, partitions);
+                assert!((frame..=MOST).contains(&fetch), "{frame} {partitions}: {fetch}");
+                assert!((fetch..=MOST).contains(&together), "{frame} {partitions}");
+                // What all may have: the share, or one frame of each.
+                let n = partitions.max(1);
+                let bound = AHEAD[1].max(2 * frame + n * LEAST) + n * LEAST;
+                assert!(n * waiting + together <= bound, "{frame} {partitions}");
+            }
+        }
+        // Three frames of 1 MiB, and not two and most of a third.
+        assert_eq!(Ahead::new(mib, 4).fetch / (mib + 1000), 3);
+        let small = Ahead::new(16 << 10, 4);
+        assert!(4 * small.waiting + small.together < 6 * mib, "{small:?}");
+    }
 
     #[test]
     fn a_partition_without_a_leader_is_asked_again() {

@@ -67,6 +67,12 @@ impl Topics {
         self.config.sensors.is_empty().then_some(&self.template)
     }
 
+    /// The bytes of a frame's pixels as we hold them: a message has about as many.
+    pub(super) fn frame_bytes(&self) -> usize {
+        let pixels = self.template.grid.shape().into_iter().fold(1, usize::saturating_mul);
+        pixels.saturating_mul(size_of::<f32>())
+    }
+
     /// The partitions of worker `index` of `peers`. It does not depend on what other topics
     /// and partitions there are: processes that saw different ones never read one twice.
     pub(super) fn share(&self, index: usize, peers: usize) -> Vec<(String, i32)> {
