@@ -30,6 +30,7 @@ pub(crate) fn small(channels: usize) -> ModelConfig {
         units: String::new(),
         transform: Transform::Identity,
         keep: Vec::new(),
+        ceiling: None,
     };
     ModelConfig {
         variables: (0..channels).map(variable).collect(),
@@ -202,7 +203,10 @@ fn untrained_the_forecast_is_the_chosen_experts() {
                 ..small(2)
             };
             let mut config = config;
-            config.variables.iter_mut().for_each(|variable| variable.keep = vec![-0.3, 0.2, 0.6]);
+            config.variables.iter_mut().for_each(|variable| {
+                variable.keep = vec![-0.3, 0.2, 0.6];
+                variable.ceiling = Some(1);
+            });
             let checkpoint = Checkpoint::untrained(&config).unwrap();
             let catalogue = catalogue(&[("a", 13, 18)], 2);
             let sensor = &catalogue.get(&"a".into()).unwrap();
@@ -429,6 +433,31 @@ fn a_checkpoint_says_what_does_not_fit() {
         assert!(Checkpoint::from_bytes(&bytes[..cut], "cut").is_err());
     }
     assert!(Checkpoint::load(&folder.path().join("absent")).is_err());
+}
+
+#[test]
+fn the_served_product_is_not_above_what_is_carried_from_around() {
+    let (mut config, reach, side) = (small(1), 2, 24);
+    config.variables[0].ceiling = Some(reach);
+    let checkpoint = shaken(&config);
+    let catalogue = catalogue(&[("a", side, side)], 1);
+    let sensor = &catalogue.get(&"a".into()).unwrap();
+    let frames = (0..3).map(|step| frame(sensor, step)).collect();
+    let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+    let (served, mean) = (&**forecasts[0].served().data, product(&forecasts[0], "mean"));
+    let carried = product(&forecasts[0], "advection");
+    let around = |at: usize| {
+        let (lead, y, x) = (at / side / side, at / side % side, at % side);
+        let span = |c: usize| c.saturating_sub(reach)..(c + reach + 1).min(side);
+        let line = |y: usize| span(x).map(move |x| (lead * side + y) * side + x);
+        span(y).flat_map(line).map(|at| carried[at]).fold(f32::MIN, f32::max)
+    };
+    let mut lowered = 0;
+    for (at, (&s, &m)) in served.iter().zip(&mean).enumerate() {
+        assert_eq!(s, m.min(around(at)), "{at}");
+        lowered += usize::from(s < m);
+    }
+    assert!((1..served.len() / 2).contains(&lowered), "{lowered} of {}", served.len());
 }
 
 #[test]

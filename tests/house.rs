@@ -54,6 +54,7 @@ fn model() -> ModelConfig {
         units: "m s-1".into(),
         transform: Transform::Identity,
         keep: Vec::new(),
+        ceiling: None,
     };
     ModelConfig {
         variables: vec![variable],

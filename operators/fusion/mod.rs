@@ -1,5 +1,6 @@
 //! Stage 5, fusion: gates the carried fields, adds what motion cannot explain, and serves.
 
+mod ceiling;
 mod net;
 mod operator;
 

@@ -9,8 +9,8 @@ use timely::dataflow::StreamVec;
 
 use crate::cropping::Extent;
 use crate::experts::{Carried, Consulted};
-use crate::fusion::Fused;
-use crate::model::{Expert, ModelConfig, PhysicNet, Serve};
+use crate::fusion::{Fused, ceiling};
+use crate::model::{Expert, ModelConfig, PhysicNet, Serve, VariableConfig};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
@@ -192,8 +192,9 @@ impl<'a> Writer<'a> {
 
     /// Whether what is served depends on the chosen expert's field beside it.
     fn follows(&self) -> bool {
-        let keeps = self.model.variables.iter().any(|variable| !variable.keep.is_empty());
-        keeps || self.model.ramp != [0.0, 0.0]
+        let bound =
+            |variable: &VariableConfig| !variable.keep.is_empty() || variable.ceiling.is_some();
+        self.model.variables.iter().any(bound) || self.model.ramp != [0.0, 0.0]
     }
 
     /// Physical values of a served plane that follows the carried one.
@@ -201,7 +202,9 @@ impl<'a> Writer<'a> {
         let mut blended = served.to_vec();
         self.blend(&mut blended, carried);
         let mut data = self.physical(&blended);
-        self.keep(&mut data, &self.physical(carried));
+        let carried = self.physical(carried);
+        self.lower(&mut data, &carried);
+        self.keep(&mut data, &carried);
         data
     }
 
@@ -213,6 +216,18 @@ impl<'a> Writer<'a> {
         for (served, carried) in served.chunks_exact_mut(depth).zip(carried.chunks_exact(depth)) {
             for ((s, d), share) in served.iter_mut().zip(carried).zip(&ramp) {
                 *s += share * (d - *s);
+            }
+        }
+    }
+
+    /// Lowers served physical values `(lead, channel, y, x)` to the highest carried ones around.
+    fn lower(&self, served: &mut [f32], carried: &[f32]) {
+        let extent = self.window.newest().coded.frame.extent;
+        let plane = extent.height * extent.width;
+        let planes = served.chunks_exact_mut(plane).zip(carried.chunks_exact(plane));
+        for (depth, (served, carried)) in planes.enumerate() {
+            if let Some(reach) = self.model.variables[depth % self.channels].ceiling {
+                ceiling::lower(served, carried, extent.width, reach);
             }
         }
     }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cropping::{Transform, View, is_rain_rate};
 use crate::layers::Boundary;
 
+/// The furthest that a ceiling may look, in pixels: its cost grows with it.
+const FURTHEST: usize = 64;
+
 /// One channel of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,15 +27,29 @@ pub struct VariableConfig {
     /// shrinks areas; this keeps warnings where motion puts them, at the error of the network.
     #[serde(default)]
     pub keep: Vec<f64>,
+    /// The served forecast is nowhere higher than the highest value of the chosen expert's field
+    /// within so many pixels: rain comes from somewhere. A network that meets rates which it has
+    /// not seen in training says any number at all. Without it there is no such bound.
+    #[serde(default)]
+    pub ceiling: Option<usize>,
 }
 
 impl VariableConfig {
     /// What suits a variable of the data: rain rates are skewed, and warnings are given at
     /// 0.1, 1 and 5 mm/h; the rest is standardised.
     pub fn for_variable(variable: &Variable) -> Self {
-        let keep = if is_rain_rate(&variable.units) { vec![0.1, 1.0, 5.0] } else { Vec::new() };
+        let (keep, ceiling) = match is_rain_rate(&variable.units) {
+            true => (vec![0.1, 1.0, 5.0], Some(3)),
+            false => (Vec::new(), None),
+        };
         let transform = Transform::for_units(&variable.units);
-        Self { name: variable.name.clone(), units: variable.units.clone(), transform, keep }
+        Self {
+            name: variable.name.clone(),
+            units: variable.units.clone(),
+            transform,
+            keep,
+            ceiling,
+        }
     }
 }
 
@@ -246,6 +263,11 @@ impl ModelConfig {
             if size == 0 || size > 4096 {
                 return fail(field, format!("{size} channels; choose 1 to 4096"));
             }
+        }
+        if let Some(variable) = self.variables.iter().find(|v| v.ceiling > Some(FURTHEST)) {
+            let why =
+                format!("{:?} pixels of {}; at most {FURTHEST}", variable.ceiling, variable.name);
+            return fail("variables.ceiling", why);
         }
         let least = 2 * View::HALO + 2;
         if self.local_view > 0 && (self.local_view < least || !self.local_view.is_multiple_of(2)) {

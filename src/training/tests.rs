@@ -369,6 +369,7 @@ fn model() -> ModelConfig {
         units: String::new(),
         transform: Transform::Identity,
         keep: Vec::new(),
+        ceiling: None,
     };
     ModelConfig { variables: vec![variable], ..small() }
 }
