@@ -29,18 +29,21 @@ pub struct Consulted {
 }
 
 impl Consulted {
-    /// Where the classical flow takes each pixel of the newest frame in a cadence, pixels: planes
-    /// of dx and of dy, each `(height, width)`. `None` where nobody estimated it.
-    pub fn motion(&self) -> Option<Vec<f32>> {
-        let newest = self.window.newest();
-        let flow = newest.flow.get()?;
-        let Extent { height, width, columns, .. } = newest.coded.frame.extent;
-        // The flow leads back to the frame before.
+    /// How far the forecast of `lead`, counted from 1, moves what arrives at each pixel, with the
+    /// network's correction, pixels: planes of dx and of dy, each `(height, width)`.
+    ///
+    /// # Errors
+    /// When there is no such lead.
+    pub fn motion(&self, lead: usize) -> Result<Vec<f32>> {
+        let Extent { height, width, columns, .. } = self.window.newest().coded.frame.extent;
+        let back = self.carried.displacement.narrow(3, 2 * (lead - 1), 2)?;
+        // It leads back to where a value sets out from.
+        let back = back.flatten_all()?.to_vec1::<f32>()?;
         let component = |c: usize| {
             let pixels = (0..height).flat_map(move |y| (0..width).map(move |x| y * columns + x));
-            pixels.map(move |at| -flow[at * 2 + c])
+            pixels.map(|at| -back[at * 2 + c]).collect::<Vec<_>>()
         };
-        Some(component(0).chain(component(1)).collect())
+        Ok([component(0), component(1)].concat())
     }
 
     /// The newest frame carried along the classical flow, `(1, H, W, lead * C)`.
@@ -48,10 +51,16 @@ impl Consulted {
     /// # Errors
     /// When the shapes do not fit.
     pub fn advection(&self, config: &ModelConfig) -> Result<Tensor> {
-        if config.expert == Expert::Advection && self.carried.correction.is_none() {
-            return Ok(self.carried.warped.clone());
+        match self.advected(config) {
+            Some(known) => Ok(known.clone()),
+            None => warp(&self.newest, &self.prior, config.boundary),
         }
-        warp(&self.newest, &self.prior, config.boundary)
+    }
+
+    /// The same, where the network has made it for itself.
+    pub fn advected(&self, config: &ModelConfig) -> Option<&Tensor> {
+        let own = config.expert == Expert::Advection && self.carried.correction.is_none();
+        own.then_some(&self.carried.warped)
     }
 }
 

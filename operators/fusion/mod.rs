@@ -3,6 +3,7 @@
 mod ceiling;
 mod net;
 mod operator;
+mod pool;
 
 pub use net::{Fused, Fusion};
 pub use operator::{Fuse, FuseConfig, PRODUCTS};

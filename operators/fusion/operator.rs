@@ -9,7 +9,9 @@ use timely::dataflow::StreamVec;
 
 use crate::cropping::Extent;
 use crate::experts::{Carried, Consulted};
+use crate::fusion::pool::Pool;
 use crate::fusion::{Fused, ceiling};
+use crate::layers::warp_planes;
 use crate::model::{Expert, ModelConfig, PhysicNet, Serve, VariableConfig};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
@@ -43,12 +45,13 @@ impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
         failure: &Failure,
     ) -> StreamVec<'scope, u64, Forecast> {
         let config = config.clone();
+        let mut pool = Pool::default();
         let most = most(batch, |c: &Consulted| (&c.window.seat, c.window.extent()));
         let kind = |c: &Consulted| (c.window.extent(), c.window.seat.mark());
         stage(self, "Fuse", Turn::Batch, most, failure.clone(), kind, move |all| {
             let net = Rc::clone(&all[0].window.seat.net);
             let fused = fuse(&net, &all)?;
-            let one = |(i, consulted)| forecast(&net, &config, consulted, &fused, i);
+            let one = |(i, consulted)| forecast(&net, &config, consulted, &fused, i, &mut pool);
             all.iter().enumerate().map(one).collect()
         })
     }
@@ -94,43 +97,47 @@ fn forecast(
     consulted: &Consulted,
     fused: &Fused,
     i: usize,
+    pool: &mut Pool,
 ) -> Result<Forecast> {
     let model = &net.config;
     let writer = Writer::new(model, &consulted.window);
     let head = |tensor: &Tensor| tensor.narrow(0, i, 1);
-    let physical = |tensor: &Tensor| shown(tensor, |plane| writer.physical(plane));
     let served = match (model.serve, &fused.sharp) {
         (Serve::Sharp, Some(sharp)) => head(sharp)?,
         _ => head(&fused.mean)?,
     };
-    let asked = config.products.iter().any(|name| name == "advection");
     let leads = writer.follows() && model.expert == Expert::Advection;
-    let advection = (asked || leads).then(|| consulted.advection(model)).transpose()?;
+    let advection = match consulted.advected(model) {
+        Some(known) => Some(known.clone()),
+        None => leads.then(|| consulted.advection(model)).transpose()?,
+    };
     let data = match &advection {
         Some(carried) if leads => {
             shown(carried, |carried| shown(&served, |served| writer.served(served, carried)))??
+                .into()
         }
         _ if writer.follows() => {
             // Persistence, as often as there are leads.
             let all = Tensor::cat(&vec![&consulted.newest; model.horizon], 3)?;
-            shown(&all, |carried| shown(&served, |served| writer.served(served, carried)))??
+            shown(&all, |carried| shown(&served, |served| writer.served(served, carried)))??.into()
         }
-        _ => physical(&served)?,
+        _ => writer.planes(&served, pool)?,
     };
-    let mut products = vec![Product { name: "physicnet".into(), data: data.into() }];
+    let mut products = vec![Product { name: "physicnet".into(), data }];
     for name in &config.products {
         let data = match (name.as_str(), &fused.sharp, &advection) {
-            ("mean", ..) => physical(&head(&fused.mean)?)?,
-            ("sharp", Some(sharp), _) => physical(&head(sharp)?)?,
-            ("persistence", ..) => physical(&consulted.newest)?,
-            ("advection", _, Some(advection)) => physical(advection)?,
-            ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest))?,
+            ("mean", ..) => writer.planes(&head(&fused.mean)?, pool)?,
+            ("sharp", Some(sharp), _) => writer.planes(&head(sharp)?, pool)?,
+            ("persistence", ..) => writer.planes(&consulted.newest, pool)?,
+            ("advection", _, Some(advection)) => writer.planes(advection, pool)?,
+            ("advection", ..) => writer.advected(consulted, pool)?,
+            ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest))?.into(),
             _ => continue,
         };
-        products.push(Product { name: name.as_str().into(), data: data.into() });
+        products.push(Product { name: name.as_str().into(), data });
     }
     for (name, field) in &consulted.own {
-        products.push(Product { name: Arc::clone(name), data: physical(field)?.into() });
+        products.push(Product { name: Arc::clone(name), data: writer.planes(field, pool)? });
     }
     let window = &consulted.window;
     let newest = &window.newest().coded.frame;
@@ -255,30 +262,77 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The physical values of `(1, rows, columns, lead * channel)`.
+    fn planes(&self, tensor: &Tensor, pool: &mut Pool) -> Result<Arc<Vec<f32>>> {
+        shown(tensor, |plane| pool.planes(self.count(plane), |out| self.write_physical(plane, out)))
+    }
+
+    /// How many physical values there are of a padded plane.
+    fn count(&self, plane: &[f32]) -> usize {
+        let Extent { height, width, rows, columns } = self.window.newest().coded.frame.extent;
+        plane.len() / (rows * columns) * height * width
+    }
+
     /// Physical values of a padded plane `(rows, columns, lead * channel)`, or of `channel` alone;
     /// NaN where the window measured nothing.
     fn physical(&self, plane: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.count(plane)];
+        self.write_physical(plane, &mut out);
+        out
+    }
+
+    /// The same, written over `out`.
+    fn write_physical(&self, plane: &[f32], out: &mut [f32]) {
         let Extent { height, width, rows, columns } = self.window.newest().coded.frame.extent;
         let depth = plane.len() / (rows * columns);
-        let mut out = vec![0.0; depth * height * width];
         // Row by row, so that each is in the cache for all of its depth.
         for y in 0..height {
             let row = &plane[y * columns * depth..][..width * depth];
             for d in 0..depth {
-                let c = d % self.channels;
                 let line = &mut out[(d * height + y) * width..][..width];
                 let pixels = line.iter_mut().zip(row.chunks_exact(depth));
                 pixels.for_each(|(to, pixel)| *to = pixel[d]);
-                let transform = self.model.variables[c].transform;
-                line.iter_mut().for_each(|value| *value = transform.inverse(*value));
-                if !self.measured.is_empty() {
-                    let known = &self.measured[(c * height + y) * width..][..width];
-                    let unknown = line.iter_mut().zip(known).filter(|(_, known)| !**known);
-                    unknown.for_each(|(value, _)| *value = f32::NAN);
-                }
+                self.invert(line, d % self.channels, y);
             }
         }
-        out
+    }
+
+    /// The newest frame carried along the classical flow, in physical values.
+    fn advected(&self, consulted: &Consulted, pool: &mut Pool) -> Result<Arc<Vec<f32>>> {
+        let Extent { height, width, rows, columns } = self.window.newest().coded.frame.extent;
+        let (size, boundary) = ([rows, columns, self.channels], self.model.boundary);
+        let fill = |newest: &[f32], prior: &[f32], out: &mut [f32]| {
+            if (height, width) == (rows, columns) {
+                warp_planes(newest, prior, size, boundary, out);
+            } else {
+                let mut padded = vec![0.0; self.model.horizon * self.channels * rows * columns];
+                warp_planes(newest, prior, size, boundary, &mut padded);
+                let lines = padded.chunks_exact(columns).enumerate();
+                let inside = lines.filter(|(at, _)| at % rows < height);
+                for (to, (_, line)) in out.chunks_exact_mut(width).zip(inside) {
+                    to.copy_from_slice(&line[..width]);
+                }
+            }
+            for (at, line) in out.chunks_exact_mut(width).enumerate() {
+                self.invert(line, at / height % self.channels, at % height);
+            }
+        };
+        let count = self.model.horizon * self.channels * height * width;
+        shown(&consulted.newest, |newest| {
+            shown(&consulted.prior, |prior| pool.planes(count, |out| fill(newest, prior, out)))
+        })?
+    }
+
+    /// Turns row `y` of channel `c` into physical values.
+    fn invert(&self, line: &mut [f32], c: usize, y: usize) {
+        let transform = self.model.variables[c].transform;
+        line.iter_mut().for_each(|value| *value = transform.inverse(*value));
+        if !self.measured.is_empty() {
+            let Extent { height, width, .. } = self.window.newest().coded.frame.extent;
+            let known = &self.measured[(c * height + y) * width..][..width];
+            let unknown = line.iter_mut().zip(known).filter(|(_, known)| !**known);
+            unknown.for_each(|(value, _)| *value = f32::NAN);
+        }
     }
 
     /// The newest frame plus `lead` times its last change, per pixel.

@@ -26,6 +26,7 @@ pub use code::nearest_code;
 pub use conv::{Conv, Start};
 pub use linear::{avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear};
 pub use warp::warp;
+pub(crate) use warp::warp_planes;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, bail};

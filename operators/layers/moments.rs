@@ -20,26 +20,57 @@ pub(crate) struct Moments {
 /// The place of the sum of `|e|`.
 #[cfg(target_arch = "x86_64")]
 const ABSOLUTE: usize = 1;
+/// The places of the sums of `o` and `o^2`.
+const OBSERVED: [usize; 2] = [4, 6];
 
-impl Moments {
-    /// Those of the planes `p` and `o`.
-    pub(crate) fn of(p: &[f32], o: &[f32]) -> Self {
+/// A plane `o` that others are held against, with what all pairs share.
+pub(crate) struct Observed<'a> {
+    values: &'a [f32],
+    /// Where all its values are finite, the sums of `o` and `o^2`.
+    whole: Option<[f64; 2]>,
+}
+
+impl<'a> Observed<'a> {
+    /// The plane of these values.
+    pub(crate) fn new(values: &'a [f32]) -> Self {
+        let own = masked(values, values, &[]);
+        let whole = own.observed == values.len() as i64;
+        Self { values, whole: whole.then(|| OBSERVED.map(|at| own.sums[at])) }
+    }
+
+    /// Its values.
+    pub(crate) fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// The moments of the plane `p` beside it; `next` is what will be looked at then.
+    pub(crate) fn moments(&self, p: &[f32], next: &[f32]) -> Moments {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
+        if is_x86_feature_detected!("avx2")
+            && let Some(own) = self.whole
+        {
             // SAFETY: the processor has the feature, as just asked.
             #[allow(unsafe_code)]
-            let whole = unsafe { avx2::<false>(p, o) };
+            let mut whole = unsafe { avx2::<false>(p, self.values, next) };
             // One value that is not finite makes this sum so too; seldom there is one, and
             // looking for it takes as long as the sums.
             if whole.sums[ABSOLUTE].is_finite() {
+                OBSERVED.iter().zip(own).for_each(|(at, sum)| whole.sums[*at] = sum);
                 return whole;
             }
-            // SAFETY: as above.
-            #[allow(unsafe_code)]
-            return unsafe { avx2::<true>(p, o) };
         }
-        portable(p, o)
+        masked(p, self.values, next)
     }
+}
+
+fn masked(p: &[f32], o: &[f32], _next: &[f32]) -> Moments {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature, as just asked.
+        #[allow(unsafe_code)]
+        return unsafe { avx2::<true>(p, o, _next) };
+    }
+    portable(p, o)
 }
 
 /// Lays the last pairs out in lanes, filled up with what no sum counts.
@@ -76,15 +107,19 @@ fn portable(p: &[f32], o: &[f32]) -> Moments {
     folded(observed, scored, sums)
 }
 
-/// How many chunks of [`LANES`] values ahead memory is asked for them: 2 KiB.
+/// How many chunks of [`LANES`] values ahead memory is asked for them: 4 KiB.
 #[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 128;
+const AHEAD: usize = 256;
+/// Chunks in a line of the cache.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 4;
 
 /// The same with AVX2, which the compiler would spread over the terms instead of over the lanes.
-/// Without `MASKED` every value must be finite; if one is not, nor is the sum of `|e|`.
+/// Without `MASKED` every value must be finite (if one is not, nor is the sum of `|e|`), and the
+/// sums of `o` and `o^2` are left out.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2<const MASKED: bool>(p: &[f32], o: &[f32]) -> Moments {
+fn avx2<const MASKED: bool>(p: &[f32], o: &[f32], next: &[f32]) -> Moments {
     use std::arch::x86_64::{
         _CMP_LT_OQ, _MM_HINT_T0, _mm_and_ps, _mm_andnot_ps, _mm_castps_si128, _mm_cmp_ps,
         _mm_prefetch, _mm_set1_ps, _mm_setr_ps, _mm_setzero_si128, _mm_storeu_si128, _mm_sub_epi32,
@@ -97,11 +132,17 @@ fn avx2<const MASKED: bool>(p: &[f32], o: &[f32]) -> Moments {
     let (mut observed, mut scored) = (_mm_setzero_si128(), _mm_setzero_si128());
     let ((whole_p, rest_p), (whole_o, rest_o)) = (p.as_chunks(), o.as_chunks());
     let [last_p, last_o] = rest(rest_p, rest_o, if MASKED { f32::NAN } else { 0.0 });
+    let (count, next) = (whole_p.len(), next.as_chunks::<LANES>().0);
     // A loop, not a closure: that would be called, compiled without the feature.
     for (place, (p, o)) in whole_p.iter().zip(whole_o).chain([(&last_p, &last_o)]).enumerate() {
         // Forecasts have left the cache when they are verified, and the processor itself does not
         // look beyond a page of memory.
-        _mm_prefetch::<_MM_HINT_T0>(whole_p.as_ptr().wrapping_add(place + AHEAD).cast());
+        if place % LINE == 0 {
+            let at = place + AHEAD;
+            let rest = at.checked_sub(count).map(|at| next.as_ptr().wrapping_add(at));
+            let ask = rest.unwrap_or(whole_p.as_ptr().wrapping_add(at));
+            _mm_prefetch::<_MM_HINT_T0>(ask.cast());
+        }
         let mut p = _mm_setr_ps(p[0], p[1], p[2], p[3]);
         let mut o = _mm_setr_ps(o[0], o[1], o[2], o[3]);
         if MASKED {
@@ -124,8 +165,10 @@ fn avx2<const MASKED: bool>(p: &[f32], o: &[f32]) -> Moments {
             _mm256_mul_pd(o, o),
             _mm256_mul_pd(p, o),
         ];
-        for (sum, term) in sums.iter_mut().zip(terms) {
-            *sum = _mm256_add_pd(*sum, term);
+        for (at, (sum, term)) in sums.iter_mut().zip(terms).enumerate() {
+            if MASKED || !OBSERVED.contains(&at) {
+                *sum = _mm256_add_pd(*sum, term);
+            }
         }
     }
     let mut lanes = [[0.0_f64; LANES]; 8];
@@ -183,14 +226,18 @@ mod tests {
                 for seed in 0..8 {
                     let p = plane(count, seed, holes);
                     let o = plane(count, seed + 100, if seed % 2 == 0 { holes } else { u64::MAX });
+                    let fast = |p: &[f32], o: &[f32]| Observed::new(o).moments(p, o);
                     let expected = bits(portable(&p, &o));
-                    assert_eq!(bits(Moments::of(&p, &o)), expected, "{count} {holes} {seed}");
-                    assert_eq!(bits(Moments::of(&o, &p)), bits(portable(&o, &p)));
+                    assert_eq!(bits(fast(&p, &o)), expected, "{count} {holes} {seed}");
+                    assert_eq!(bits(fast(&o, &p)), bits(portable(&o, &p)));
                 }
             }
         }
         // What is not one pair's is nothing's: infinities of one sign leave no number behind.
         let (p, o) = (vec![f32::INFINITY; 5], vec![f32::INFINITY; 5]);
-        assert_eq!(Moments::of(&p, &o), Moments { observed: 0, scored: 0, sums: [0.0; 8] });
+        assert_eq!(
+            Observed::new(&o).moments(&p, &[]),
+            Moments { observed: 0, scored: 0, sums: [0.0; 8] }
+        );
     }
 }

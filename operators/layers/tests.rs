@@ -345,6 +345,23 @@ fn warping_carries_backwards() {
 }
 
 #[test]
+fn warping_into_planes_gives_the_same_bits() {
+    for [h, w, c, leads] in [[1, 1, 1, 1], [3, 5, 2, 3], [4, 37, 1, 10], [6, 32, 3, 2]] {
+        let image = wave(&[1, h, w, c], 0.0);
+        let flow = (wave(&[1, h, w, 2 * leads], 4.0) * 3.7).unwrap();
+        for boundary in [Boundary::Open, Boundary::Periodic] {
+            let together = warp(&image, &flow, boundary).unwrap();
+            let planes = together.reshape((h * w, leads * c)).unwrap().t().unwrap();
+            let expected = flat(&planes.contiguous().unwrap());
+            let mut found = vec![f32::NAN; expected.len()];
+            warp_planes(&flat(&image), &flat(&flow), [h, w, c], boundary, &mut found);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&found), bits(&expected), "{h} {w} {c} {leads}");
+        }
+    }
+}
+
+#[test]
 fn warping_lines_of_many_samples_is_the_same() {
     // More samples in a line than are worked on together.
     let (wide, far) = (wave(&[1, 3, 11, 1], 0.0), wave(&[1, 3, 11, 6], 3.0));

@@ -17,6 +17,30 @@ pub fn warp(image: &Tensor, flow: &Tensor, boundary: Boundary) -> Result<Tensor>
     image.contiguous()?.apply_op2(&flow.contiguous()?, Warp { boundary })
 }
 
+/// The same of one image `[y][x][c]` along one flow `[y][x][lead][dx, dy]`, written over planes
+/// `[lead][c][y][x]`: the same to the bit.
+///
+/// # Panics
+/// When the values do not fill the sizes, or a side is of millions.
+pub(crate) fn warp_planes(
+    image: &[f32],
+    flow: &[f32],
+    [rows, columns, channels]: [usize; 3],
+    boundary: Boundary,
+    out: &mut [f32],
+) {
+    let pixels = rows * columns;
+    assert!(rows.max(columns) < LONGEST, "{rows} x {columns} pixels");
+    assert_eq!(image.len(), pixels * channels, "an image has so many values");
+    let leads = out.len() / (pixels * channels).max(1);
+    assert_eq!(out.len(), pixels * channels * leads, "planes are as large as the image");
+    assert_eq!(flow.len(), 2 * pixels * leads, "a flow has two values a pixel and lead");
+    let sizes = &Sizes { batch: 1, rows, columns, channels, leads };
+    let place = |sample: usize| sample % leads * channels * pixels + sample / leads;
+    let places: Vec<usize> = (0..columns * leads).map(place).collect();
+    run(Carry { sizes, boundary, image, flow, pass: Pass::Planes(&places), out });
+}
+
 #[derive(Clone, Copy)]
 struct Warp {
     boundary: Boundary,
@@ -68,12 +92,24 @@ impl Sizes {
             for at in (0..line).step_by(LANES) {
                 let count = LANES.min(line - at);
                 let first = (n * self.rows + row) * line + at;
-                let (mut x, mut dx, mut dy) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-                x[..count].copy_from_slice(&columns[at..at + count]);
-                let steps = flow[2 * first..][..2 * count].chunks_exact(2);
-                for ((dx, dy), step) in dx.iter_mut().zip(&mut dy).zip(steps) {
-                    (*dx, *dy) = (step[0], step[1]);
-                }
+                let (mut dx, mut dy) = ([0.0; LANES], [0.0; LANES]);
+                let (steps, _) = flow[2 * first..].as_chunks::<2>();
+                // A whole vector is faster than any other number.
+                let x = match (columns[at..].first_chunk(), steps.first_chunk::<LANES>()) {
+                    (Some(x), Some(steps)) => {
+                        for j in 0..LANES {
+                            [dx[j], dy[j]] = steps[j];
+                        }
+                        *x
+                    }
+                    _ => {
+                        let mut x = [0.0; LANES];
+                        x[..count].copy_from_slice(&columns[at..at + count]);
+                        let steps = dx.iter_mut().zip(&mut dy).zip(&steps[..count]);
+                        steps.for_each(|((dx, dy), step)| [*dx, *dy] = *step);
+                        x
+                    }
+                };
                 let x = Axis::new(&x, &dx, self.columns, boundary);
                 let y = Axis::new(&y, &dy, self.rows, boundary);
                 visit(first, count, &x, &y);
@@ -97,10 +133,21 @@ impl Sizes {
     }
 }
 
+/// Writes the first `count` values; a whole vector is faster than any other number.
+#[inline(always)]
+fn put(values: [f32; LANES], count: usize, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(whole) if count == LANES => *whole = values,
+        _ => to[..count].copy_from_slice(&values[..count]),
+    }
+}
+
 /// Which result a pass makes.
 #[derive(Clone, Copy)]
 enum Pass<'a> {
     Image,
+    /// The same in planes; where the samples of a line lie in its first.
+    Planes(&'a [usize]),
     /// The gradient of the flow, from that of the result.
     OfFlow(&'a [f32]),
     /// The gradient of the image, from that of the result.
@@ -125,13 +172,20 @@ impl Kernel for Carry<'_> {
         for n in 0..sizes.batch {
             let image = &image[n * size..][..size];
             match pass {
-                Pass::Image => (0..c).for_each(|k| {
+                Pass::Image | Pass::Planes(_) => (0..c).for_each(|k| {
                     let quads = Quads::new(image, plane, (c, k), boundary);
                     sizes.each(n, flow, boundary, |first, count, x, y| {
                         let mixed = quads.at::<FMA>(x, y);
+                        if let Pass::Planes(places) = pass {
+                            let (row, at) = (first / places.len(), first % places.len());
+                            let line = &mut out[(k * sizes.rows + row) * sizes.columns..];
+                            let places = &places[at..at + count];
+                            mixed.iter().zip(places).for_each(|(v, at)| line[*at] = *v);
+                            return;
+                        }
                         let out = &mut out[first * c..][..count * c];
                         if c == 1 {
-                            out.copy_from_slice(&mixed[..count]);
+                            put(mixed, count, out);
                         } else {
                             out.iter_mut().skip(k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
                         }

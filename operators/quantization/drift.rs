@@ -54,6 +54,8 @@ pub struct Drift {
     pub frames: usize,
     /// How many there are to be.
     pub window: usize,
+    /// Whether the model says what codes are usual: without that there will be no distance.
+    pub comparable: bool,
     /// The share of missing pixels among them, 0 to 1.
     pub missing: f64,
     /// The distance that is alarming.
@@ -99,6 +101,7 @@ impl<'scope> Watch<'scope> for StreamVec<'scope, u64, Coded> {
                 distance,
                 frames: ring.held(),
                 window: config.window(usage),
+                comparable: usage.is_some(),
                 missing: ring.missing(),
                 limit,
                 alarm: *alarm,

@@ -13,6 +13,14 @@ use super::ScoringConfig;
 /// The observations of a sensor that are kept, by valid time.
 pub(super) type Observations = BTreeMap<Time, Arc<Frame>>;
 
+/// A forecast and a frame that it may be held against.
+pub(super) struct Met<'a> {
+    pub(super) forecast: &'a Forecast,
+    pub(super) frame: &'a Frame,
+    /// 1, or -1 where they have not met after all.
+    pub(super) times: i64,
+}
+
 /// What becomes of a forecast and an observation that belong together.
 pub(super) trait Meeting: 'static {
     /// What goes out.
@@ -25,16 +33,8 @@ pub(super) trait Meeting: 'static {
         0
     }
 
-    /// They meet, or have not met after all: then `times` is -1.
-    fn pair(
-        &mut self,
-        _forecast: &Forecast,
-        _frame: &Frame,
-        _times: i64,
-        _epoch: u64,
-        _out: &mut Vec<Self::Out>,
-    ) {
-    }
+    /// These meet, or have not met after all.
+    fn meet(&mut self, _all: &[Met], _epoch: u64, _out: &mut Vec<Self::Out>) {}
 
     /// Nothing that comes now can change what `forecast` has met, of `met`; `before` are older.
     fn settled(
@@ -125,8 +125,8 @@ struct Round<'a, M: Meeting> {
 }
 
 impl<M: Meeting> Round<'_, M> {
-    fn pair(&mut self, forecast: &Forecast, frame: &Frame, times: i64) {
-        self.meeting.pair(forecast, frame, times, self.epoch, &mut self.out);
+    fn meet(&mut self, all: &[Met]) {
+        self.meeting.meet(all, self.epoch, &mut self.out);
     }
 }
 
@@ -151,11 +151,11 @@ impl Memory {
         }
         let previous = self.forecasts.remove(&forecast.reference_time);
         if !forecast.scored {
-            for frame in self.observations.values() {
-                for (forecast, times) in previous.iter().map(|f| (f, -1)).chain([(&forecast, 1)]) {
-                    round.pair(forecast, frame, times);
-                }
-            }
+            let both = || previous.iter().map(|f| (f, -1)).chain([(&forecast, 1)]);
+            let with = |frame| both().map(move |(forecast, times)| Met { forecast, frame, times });
+            let all: Vec<Met> =
+                self.observations.values().flat_map(|frame| with(&**frame)).collect();
+            round.meet(&all);
         }
         self.forecasts.insert(forecast.reference_time, forecast);
     }
@@ -176,11 +176,12 @@ impl Memory {
         }
         let previous = self.observations.remove(&now);
         if !frame.scored {
-            for forecast in self.forecasts.values() {
-                for (frame, times) in previous.iter().map(|f| (&**f, -1)).chain([(&frame, 1)]) {
-                    round.pair(forecast, frame, times);
-                }
-            }
+            let both = previous.iter().map(|f| (&**f, -1)).chain([(&frame, 1)]);
+            let with = |(frame, times)| {
+                self.forecasts.values().map(move |forecast| Met { forecast, frame, times })
+            };
+            let all: Vec<Met> = both.flat_map(with).collect();
+            round.meet(&all);
         }
         self.observations.insert(now, Arc::new(frame));
         self.forget(round);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use differential_dataflow::{AsCollection, VecCollection};
-use physicnet_stream::{Forecast, Frame, SensorId, Time};
+use physicnet_stream::{Forecast, Frame, Product, SensorId, Time};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
 
-use super::memory::{Meeting, lead, meet};
+use super::memory::{Meeting, Met, lead, meet};
 use super::{Metrics, Sums};
+use crate::layers::moments::Observed;
 
 /// What is verified, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,39 +101,49 @@ impl Meeting for Verify {
     type Out = (Pair, u64, Sums);
     const WAITS: bool = false;
 
-    /// The sums of every product and channel of `forecast` at the lead that `frame` verifies.
-    fn pair(
-        &mut self,
-        forecast: &Forecast,
-        frame: &Frame,
-        times: i64,
-        epoch: u64,
-        out: &mut Vec<Self::Out>,
-    ) {
-        let [leads, channels, height, width] = forecast.shape;
-        let lead = lead(forecast, frame.valid_time);
-        if lead < 1 || lead > leads as i64 || frame.shape != [channels, height, width] {
-            return;
-        }
+    /// The sums of every product and channel of a forecast at the lead that a frame verifies.
+    fn meet(&mut self, all: &[Met], epoch: u64, out: &mut Vec<Self::Out>) {
         let usual = Metrics::default();
-        for product in &forecast.products {
+        for with in all.chunk_by(|a, b| std::ptr::eq(a.frame, b.frame)) {
+            let frame = with[0].frame;
+            let [_, height, width] = frame.shape;
             let observed = frame.data.chunks_exact((height * width).max(1));
             for (channel, o) in observed.enumerate() {
-                let p = product.field(forecast.shape, lead as usize, channel);
-                if p.is_empty() {
-                    continue;
-                }
                 let metrics = self.channels.get(channel).unwrap_or(&usual);
-                let sums = Sums::of(p, o, width, metrics);
-                let sums = if times == 1 { sums } else { sums.times(times) };
-                let key = Key {
-                    sensor: forecast.sensor.clone(),
-                    product: Arc::clone(&product.name),
-                    lead: lead as u32,
-                    channel: channel as u32,
-                };
-                out.push((Pair { key, valid_time: frame.valid_time }, epoch, sums));
+                let mut fields = with.iter().flat_map(|met| fields(met, channel)).peekable();
+                // Most of what is kept of the past meets nothing any more.
+                let Some(_) = fields.peek() else { continue };
+                let o = Observed::new(o);
+                while let Some((met, product, lead, p)) = fields.next() {
+                    let next = fields.peek().map_or(&[][..], |(.., next)| next);
+                    let sums = Sums::beside(&o, p, next, width, metrics);
+                    let sums = if met.times == 1 { sums } else { sums.times(met.times) };
+                    let key = Key {
+                        sensor: met.forecast.sensor.clone(),
+                        product: Arc::clone(&product.name),
+                        lead,
+                        channel: channel as u32,
+                    };
+                    out.push((Pair { key, valid_time: frame.valid_time }, epoch, sums));
+                }
             }
         }
     }
+}
+
+/// The fields of a channel that a frame verifies: of every product, at its lead.
+fn fields<'a>(
+    met: &'a Met<'a>,
+    channel: usize,
+) -> impl Iterator<Item = (&'a Met<'a>, &'a Product, u32, &'a [f32])> {
+    let Forecast { shape, products, .. } = met.forecast;
+    let [leads, rest @ ..] = *shape;
+    let lead = lead(met.forecast, met.frame.valid_time);
+    let fits = (1..=leads as i64).contains(&lead) && met.frame.shape == rest;
+    let products = if fits { &products[..] } else { &[] };
+    let field = move |product: &'a Product| {
+        let field = product.field(*shape, lead as usize, channel);
+        (!field.is_empty()).then_some((met, product, lead as u32, field))
+    };
+    products.iter().filter_map(field)
 }

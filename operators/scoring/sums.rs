@@ -7,7 +7,7 @@ use super::fixed::Fixed;
 use super::fss::fss;
 use super::metrics::Metrics;
 use super::ssim::ssim;
-use crate::layers::moments::Moments;
+use crate::layers::moments::{Moments, Observed};
 
 /// Hits, misses, false alarms, correct negatives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,7 +67,19 @@ impl Sums {
     /// Missing pixels: one whose observation is not finite is never scored, nor counted; one
     /// whose forecast is not finite is counted in `observed` and lowers the coverage, no more.
     pub fn of(p: &[f32], o: &[f32], width: usize, metrics: &Metrics) -> Self {
-        let Moments { observed, scored, sums: moments } = Moments::of(p, o);
+        Self::beside(&Observed::new(o), p, &[], width, metrics)
+    }
+
+    /// The same, where `next` is what will be forecast in the next pair.
+    pub(super) fn beside(
+        o: &Observed,
+        p: &[f32],
+        next: &[f32],
+        width: usize,
+        metrics: &Metrics,
+    ) -> Self {
+        let Moments { observed, scored, sums: moments } = o.moments(p, next);
+        let o = o.values();
         let mut sums = Self { observed, scored, ..Self::default() };
         if scored == 0 {
             return sums;

@@ -1,13 +1,13 @@
 //! Running totals of the verification, over spans of valid time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use differential_dataflow::VecCollection;
 use differential_dataflow::difference::{IsZero, Semigroup};
 use physicnet_stream::{SensorId, Time};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
@@ -37,39 +37,72 @@ impl Span {
     pub const ALL: [Self; 3] = [Self::Hour, Self::Day, Self::All];
 }
 
+/// Sums by the number of a stretch of time since the epoch, the oldest first. The newest comes and
+/// the oldest goes with nearly every frame: nothing else moves then.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "BTreeMap<i64, Sums>")]
+struct Buckets(VecDeque<(i64, Sums)>);
+
+impl Buckets {
+    fn add(&mut self, at: i64, sums: &Sums) {
+        let place = match self.0.back() {
+            Some((newest, _)) if *newest == at => self.0.len() - 1,
+            _ => self.0.partition_point(|(known, _)| *known < at),
+        };
+        match self.0.get_mut(place) {
+            Some((known, total)) if *known == at => total.plus_equals(sums),
+            _ => self.0.insert(place, (at, sums.clone())),
+        }
+    }
+
+    fn forget(&mut self, before: i64) {
+        while self.0.pop_front_if(|(at, _)| *at < before).is_some() {}
+    }
+
+    fn since(&self, first: i64) -> impl Iterator<Item = &Sums> {
+        let newest = self.0.iter().rev();
+        newest.take_while(move |(at, _)| *at >= first).map(|(_, sums)| sums)
+    }
+}
+
+impl From<BTreeMap<i64, Sums>> for Buckets {
+    fn from(sums: BTreeMap<i64, Sums>) -> Self {
+        Self(sums.into_iter().collect())
+    }
+}
+
+impl Serialize for Buckets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(at, sums)| (at, sums)))
+    }
+}
+
 /// The totals of one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     all: Sums,
-    /// By hours since the epoch.
-    hours: BTreeMap<i64, Sums>,
-    /// By five minutes since the epoch.
-    fine: BTreeMap<i64, Sums>,
+    hours: Buckets,
+    /// By five minutes.
+    fine: Buckets,
 }
 
 impl Series {
     fn add(&mut self, valid_time: Time, sums: &Sums) {
         self.all.plus_equals(sums);
-        for (buckets, grain) in [(&mut self.hours, HOUR), (&mut self.fine, FINE)] {
-            buckets.entry(valid_time.div_euclid(grain)).or_default().plus_equals(sums);
-        }
+        self.hours.add(valid_time.div_euclid(HOUR), sums);
+        self.fine.add(valid_time.div_euclid(FINE), sums);
     }
 
     /// Lets go of what lies before the spans that end at `newest`.
     fn forget(&mut self, newest: Time) {
-        let spans = [(&mut self.hours, Span::Day), (&mut self.fine, Span::Hour)];
-        for (buckets, span) in spans {
-            let first = first(newest, span);
-            while buckets.first_key_value().is_some_and(|(at, _)| *at < first) {
-                buckets.pop_first();
-            }
-        }
+        self.hours.forget(first(newest, Span::Day));
+        self.fine.forget(first(newest, Span::Hour));
     }
 
     /// How many parts of spans are kept.
     #[cfg(test)]
     pub(super) fn buckets(&self) -> usize {
-        self.hours.len() + self.fine.len()
+        self.hours.0.len() + self.fine.0.len()
     }
 
     fn over(&self, span: Span, newest: Time) -> Sums {
@@ -85,7 +118,7 @@ impl Series {
             Span::Day => &self.hours,
             Span::All => return total.plus_equals(&self.all),
         };
-        buckets.range(first(newest, span)..).for_each(|(_, sums)| total.plus_equals(sums));
+        buckets.since(first(newest, span)).for_each(|sums| total.plus_equals(sums));
     }
 }
 

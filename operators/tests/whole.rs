@@ -138,3 +138,66 @@ fn a_tendency_is_seen_along_the_motion() {
     let terms: Vec<f32> = terms.flatten_all().unwrap().to_vec1().unwrap();
     assert!(terms.chunks_exact(2).all(|change| change == [1.0, 2.0]), "{terms:?}");
 }
+
+#[test]
+fn the_motion_that_is_told_is_the_one_that_is_forecast() {
+    // Nothing but the corrected motion is left of this network.
+    let config = ModelConfig { gate: false, residual: false, sharp: false, ..small(1) };
+    let (checkpoint, sensors) = (shaken(&config), catalogue(&[("a", 18, 21)], 1));
+    let sensor = sensors.get(&"a".into()).unwrap();
+    let told = timely::execute_directly(move |worker| {
+        let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
+        let (failure, told) = (Failure::default(), Rc::new(std::cell::RefCell::new(Vec::new())));
+        let (motions, served) = (Rc::clone(&told), Rc::clone(&told));
+        let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, frames) = scope.new_input::<Vec<Frame>>();
+            let (probe, _) = frames
+                .admit(&AdmissionConfig::default(), &sensors, Memory::of(net.config.history))
+                .admitted
+                .appoint(&net)
+                .crop(&sensors, false, &failure)
+                .encode(1, &failure)
+                .quantize(1, &failure)
+                .windows(false, &failure)
+                .consult(&Bank::default(), 1, &failure)
+                .inspect(move |consulted| {
+                    let correction = consulted.carried.correction.as_ref().unwrap();
+                    assert!(
+                        correction.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
+                            > 0.1
+                    );
+                    motions
+                        .borrow_mut()
+                        .extend((1..=2).map(|lead| consulted.motion(lead).unwrap()));
+                })
+                .fuse(&FuseConfig::default(), 1, &failure)
+                .inspect(move |forecast| served.borrow_mut().push(forecast.served().data.to_vec()))
+                .probe();
+            (input, probe)
+        });
+        let sensor = sensors.get(&"a".into()).unwrap();
+        (0..3).for_each(|step| input.send(frame(&sensor, step)));
+        input.close();
+        worker.step_while(|| !probe.done());
+        told.take()
+    });
+    let [first, second, forecast] = &told[..] else { panic!("{} are told", told.len()) };
+    let newest = frame(&sensor, 2).data;
+    let mut held = 0;
+    for (lead, motion) in [first, second].into_iter().enumerate() {
+        let (dx, dy) = motion.split_at(18 * 21);
+        for at in 0..18 * 21 {
+            let (x, y) = ((at % 21) as f32 - dx[at], (at / 21) as f32 - dy[at]);
+            if !(0.0..20.0).contains(&x) || !(0.0..17.0).contains(&y) {
+                continue;
+            }
+            let from = y.floor() as usize * 21 + x.floor() as usize;
+            let mix =
+                |from: usize| newest[from] + (newest[from + 1] - newest[from]) * (x - x.floor());
+            let expected = mix(from) + (mix(from + 21) - mix(from)) * (y - y.floor());
+            assert!((forecast[lead * 18 * 21 + at] - expected).abs() < 1e-3, "+{lead} at {at}");
+            held += 1;
+        }
+    }
+    assert!(held > 500, "{held}");
+}
