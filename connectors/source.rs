@@ -80,6 +80,14 @@ impl Source {
         }
     }
 
+    /// How far a source that may lag behind is read: of the `topics` that it reads.
+    pub fn lag(&self) -> Option<kafka::Lag> {
+        match self {
+            Self::Zarr(_) | Self::Synthetic(_) | Self::Own(_) => None,
+            Self::Kafka(topics) => Some(topics.lag()),
+        }
+    }
+
     /// Its frames from where `resume` says, as fast as `pace` allows; those that are read for
     /// the windows alone are marked so.
     pub fn open<'scope>(

@@ -120,6 +120,11 @@ fn a_job_without_frames_rests() {
 }
 
 #[test]
+fn a_dashboard_tells_what_of_a_topic_is_not_read_yet() {
+    promise("kafka_source.py", "lag");
+}
+
+#[test]
 fn added_partitions_are_told() {
     promise("kafka_source.py", "partitions");
 }

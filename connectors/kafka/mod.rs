@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod fence;
 pub mod format;
+mod lag;
 mod ledger;
 mod limits;
 mod mirror;
@@ -24,6 +25,7 @@ mod topics;
 
 pub use cluster::{Cluster, Mechanism, Sasl, Secret, Tls};
 pub use config::{AxisSection, Delivery, GridSection, KafkaSink, KafkaSource, SensorFrom};
+pub use lag::Lag;
 pub use ledger::Claim;
 pub use publish::{Published, Publisher};
 pub use sink::{Ledger, Said};

@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster::LARGEST;
 use super::config::{From, stamp};
+use super::lag::Attending;
 use super::topics::{Decoder, Topics};
 
 /// How long brokers may take to say where a partition begins and ends.
@@ -164,6 +165,8 @@ pub(super) struct Reader {
     /// The partitions that have not come to their end, where an end is wanted.
     open: BTreeSet<(String, i32)>,
     told: Option<Instant>,
+    /// Who wants to know how far it is.
+    attending: Option<Attending>,
 }
 
 impl Reader {
@@ -210,7 +213,9 @@ impl Reader {
         }
         let open = share.iter().cloned().collect();
         let decoder = Decoder::new(topics, resume);
-        Ok(Self { topics: Arc::clone(topics), consumer, queues, decoder, open, told: None })
+        let attending = topics.lag.attend(&consumer, &from);
+        let topics = Arc::clone(topics);
+        Ok(Self { topics, consumer, queues, decoder, open, told: None, attending })
     }
 
     /// How many partitions it reads.
@@ -250,6 +255,14 @@ impl Reader {
     /// # Errors
     /// When the brokers say that there is nothing to be had.
     pub(super) fn next(&mut self, partition: usize) -> Result<Option<Frame>> {
+        let came = self.come(partition)?;
+        if let (Some(attending), Some(frame)) = (&self.attending, &came) {
+            attending.read(&self.queues[partition].place, frame.offset as i64 + 1);
+        }
+        Ok(came)
+    }
+
+    fn come(&mut self, partition: usize) -> Result<Option<Frame>> {
         let Some(queue) = self.queues.get_mut(partition) else { return Ok(None) };
         if let Some(held) = queue.held.pop_front() {
             return Ok(Some(held));
@@ -269,6 +282,9 @@ impl Reader {
     /// Takes back the frame that `next` gave last.
     pub(super) fn hold(&mut self, partition: usize, frame: Frame) {
         if let Some(queue) = self.queues.get_mut(partition) {
+            if let Some(attending) = &self.attending {
+                attending.read(&queue.place, frame.offset as i64);
+            }
             queue.held.push_front(frame);
         }
     }

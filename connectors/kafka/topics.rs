@@ -8,6 +8,7 @@ use rdkafka::message::Message;
 
 use super::config::{KafkaSource, SensorFrom};
 use super::format::{Expected, Measured, decode};
+use super::lag::Lag;
 use crate::zarr::file_name;
 
 /// The longest name of a sensor, in bytes: folders and keys bear it.
@@ -21,6 +22,7 @@ pub struct Topics {
     /// The logs `topic/partition`, by topic and partition.
     pub(super) partitions: BTreeMap<(String, i32), Arc<str>>,
     template: Arc<Sensor>,
+    pub(super) lag: Lag,
 }
 
 impl Topics {
@@ -48,12 +50,18 @@ impl Topics {
             }
         }
         let group = format!("physicnet.{job}");
-        Ok(Self { config: config.clone(), group, partitions, template })
+        Ok(Self { config: config.clone(), group, partitions, template, lag: Lag::default() })
     }
 
     /// The settings.
     pub fn config(&self) -> &KafkaSource {
         &self.config
+    }
+
+    /// How far the partitions of this process are read; asked for before they are opened, it is
+    /// attended to.
+    pub fn lag(&self) -> Lag {
+        self.lag.wanted()
     }
 
     /// The sensors that the settings name.

@@ -1,16 +1,18 @@
 """Topics as a source, against a real broker: see tests/kafka.rs for what is promised."""
 
 import os
+import re
 import socket
 import sys
 import time
+import urllib.request
 
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from streaming_data_types import deserialise_da00
 
-from kafka_house import ADMIN, BROKERS, MINUTE, PLAIN, Job, Told, clear, field, frame, frames
+from kafka_house import ADMIN, BROKERS, MINUTE, PATIENCE, PLAIN, Job, Told, clear, field, frame, frames
 from kafka_house import kafka_sink, kafka_source, main, send, topic
 
 STAYS = "{history: 2, horizon: 1, quantization: none, expert: persistence, residual: false}"
@@ -117,6 +119,39 @@ def hosts(folder):
     assert told[0] == told[1]
 
 
+def lag(folder):
+    """A dashboard tells how many messages of each partition are not read yet."""
+    name, out, count, side = topic("frames", 2), topic("forecasts"), 60, 192
+    made = [{"key": "a", "value": frame("a", k, field("a", k, side)), "partition": 1} for k in range(count)]
+    send(name, made)
+    more = "workers: 1\nin_flight: 2\ndashboard: {listen: '127.0.0.1:0'}"
+    job = Job(folder, [kafka_source(name, side)], [kafka_sink(out)], more=more).start()
+    job.says("the dashboard is at ")
+    url = re.search(r"the dashboard is at (http://[^\s]+)", job.said())[1]
+
+    def look():
+        """Messages that are not read, by partition, and frames that are."""
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        lags = re.findall(rf'^physicnet_consumer_lag_messages{{topic="{name}",partition="(\d)"}} (\d+)$', text, re.M)
+        (read,) = re.findall(r"^physicnet_frames_consumed_total (\d+)$", text, re.M)
+        return {int(partition): int(messages) for partition, messages in lags}, int(read)
+
+    seen, end = [], time.monotonic() + PATIENCE
+    while not seen or seen[-1][0] != {0: 0, 1: 0}:
+        assert job.runs() and time.monotonic() < end, f"{seen}: {job.said()}"
+        lags, read = look()
+        if lags:
+            seen.append((lags, read))
+        time.sleep(0.05)
+    # It reads no faster than it forecasts, and tells how far it is.
+    assert len({lags[1] for lags, _ in seen}) > 10, seen
+    assert all(lags[0] == 0 and abs(lags[1] + read - count) <= 3 for lags, read in seen), seen
+    assert seen[-1][1] == count, seen
+    print(f"{seen[0][0][1]} messages behind at first", flush=True)
+    job.stop()
+
+
 def quiet(folder):
     """A job that waits for frames leaves the processor alone."""
     name, out = topic("frames", 4), topic("forecasts")
@@ -189,5 +224,5 @@ def names(folder):
 
 
 if __name__ == "__main__":
-    promises = [idle, begin, codecs, hosts, quiet, partitions, gone, names]
+    promises = [idle, begin, codecs, hosts, lag, quiet, partitions, gone, names]
     sys.exit(main({promise.__name__: promise for promise in promises}))
