@@ -1,31 +1,29 @@
 //! A running job, watched: what it says of itself is what it does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use physicnet::telemetry::METRICS;
-use physicnet_stream::Frame;
 use serde_json::{Value, json};
 
-use crate::house::{browser, checkpoint, differences, job, physicnet, run, site, store};
-use crate::revisions::{self, site_of, version};
+use crate::house::{differences, job, physicnet, run, site};
+use crate::monitoring::promtool;
 
-const TOKEN: &str = "a-token-of-the-tests";
+pub const TOKEN: &str = "a-token-of-the-tests";
 
 /// A job whose dashboard answers; killed when it is dropped.
-struct Watched {
+pub struct Watched {
     child: Child,
-    host: String,
+    pub host: String,
 }
 
 impl Watched {
     /// Starts the job of this file.
-    fn start(job: &Path) -> Self {
+    pub fn start(job: &Path) -> Self {
         let mut command = physicnet();
         command.env("RUST_LOG", "info").arg("run").arg(job);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -55,12 +53,12 @@ impl Watched {
         (head[9..12].parse().unwrap(), head, answer[end + 4..].to_vec())
     }
 
-    fn get(&self, path: &str) -> (u16, Vec<u8>) {
+    pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let (status, _, body) = self.ask(path, &format!("Authorization: Bearer {TOKEN}\r\n"));
         (status, body)
     }
 
-    fn text(&self, path: &str) -> String {
+    pub fn text(&self, path: &str) -> String {
         let (status, body) = self.get(path);
         let body = String::from_utf8(body).unwrap();
         assert_eq!(status, 200, "{path}: {body}");
@@ -72,7 +70,7 @@ impl Watched {
     }
 
     /// Waits until the state is as wanted.
-    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let state = self.state();
@@ -225,109 +223,6 @@ fn what_a_job_says_of_itself_is_what_it_does() {
     assert!(!refused.status.success() && why.contains("--token-file"), "{why}");
 }
 
-/// Steps that the page's sensors see: more than an hour.
-const STEPS: u64 = 72;
-
-/// A quarter of the pixels is missing, others in every frame.
-fn holed(step: u64, sensor: usize, of: u64) -> Frame {
-    let mut frame = version(step, sensor, of);
-    let holes = frame.data.iter_mut().skip((step % 4) as usize).step_by(4);
-    holes.for_each(|pixel| *pixel = f32::NAN);
-    frame
-}
-
-/// The job over a site that takes every score.
-fn scored(folder: &Path, model: &Path, more: &str) -> PathBuf {
-    let scores = "scoring: {thresholds: [0.1, 0.5], ssim: true, data_range: [-1, 1], \
-                  fss: [{threshold: 0.1, scale: 3}, {threshold: 0.5, scale: 5}]}";
-    let file = revisions::job(folder, model, "out", "hold", more);
-    let text = std::fs::read_to_string(&file).unwrap();
-    let lines = text.lines().map(|line| if line.starts_with("scoring:") { scores } else { line });
-    std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
-    file.into()
-}
-
-/// The same with a dashboard, which reads at `rate` and then waits for more.
-fn scored_live(folder: &Path, model: &Path, token: &Path, rate: u32) -> PathBuf {
-    let listen = format!("{{listen: '127.0.0.1:0', token_file: '{}'}}", token.display());
-    let rejects = format!("rejects: {{path: '{}/rejects', fsync: false}}", folder.display());
-    let file = scored(folder, model, &format!("workers: 2\n{rejects}\ndashboard: {listen}"));
-    let text = std::fs::read_to_string(&file).unwrap();
-    let live = format!("cadence: 60s, follow: true, rate: {rate}}}");
-    std::fs::write(&file, text.replace("cadence: 60s}", &live)).unwrap();
-    file
-}
-
-#[test]
-fn late_and_corrected_frames_are_seen_and_every_live_score_is_an_evaluations() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let model = at.join("model.safetensors");
-    checkpoint(&model);
-    let (ordered, shuffled) = (at.join("ordered"), at.join("shuffled"));
-    site_of(&ordered, 44, None, holed);
-    let coming = site_of(&shuffled, 44, Some(5), holed);
-    let token = at.join("token");
-    std::fs::write(&token, TOKEN).unwrap();
-    let job = scored_live(&shuffled, &model, &token, 60);
-    let watched = Watched::start(&job);
-    let all: usize = coming.iter().map(Vec::len).sum();
-    let state = watched.until("all read", |s| s["frames"] == all && s["in_flight"] == 0);
-
-    let json = at.join("evaluation.json");
-    let whole = scored(&ordered, &model, "");
-    run(&["evaluate", whole.to_str().unwrap(), "--json", json.to_str().unwrap()]);
-    let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
-    for product in ["physicnet", "persistence", "advection"] {
-        let leads = report["variables"][0]["products"][product]["leads"].as_array().unwrap();
-        assert_eq!(leads.len(), 2);
-        for (lead, row) in leads.iter().enumerate() {
-            let found: BTreeMap<&String, &Value> =
-                row.as_object().unwrap().iter().filter(|(name, _)| *name != "lead").collect();
-            assert!(found.len() == 19 && found.values().all(|x| x.is_number()), "{found:?}");
-            for (name, value) in found {
-                let live = match name.as_str() {
-                    "pairs" => &state["skill"][0]["pairs"][lead],
-                    name => &state["skill"][0]["scores"][name][product][lead],
-                };
-                assert_eq!(live.as_f64(), value.as_f64(), "{product} +{lead}: {name}");
-            }
-        }
-    }
-
-    // Frames that came after newer ones were used, and are late all the same.
-    let metrics = watched.text("/metrics");
-    let url = format!("http://{}", watched.host);
-    let top = run(&["top", "--url", &url, "--token-file", token.to_str().unwrap()]);
-    let top = String::from_utf8(top.stdout).unwrap();
-    let mut late = 0;
-    for (sensor, steps) in coming.iter().enumerate() {
-        let after = |(at, step): (usize, &u64)| steps[..at].iter().any(|before| before > step);
-        let own = steps.iter().enumerate().filter(|told| after(*told)).count();
-        assert!(own > 5, "s{sensor}: {steps:?}");
-        late += own;
-        let told = &state["sensors"][sensor];
-        assert_eq!((&told["late"], &told["missing_pixels"]), (&json!(own), &json!(0.25)));
-        for line in [
-            format!("physicnet_sensor_late_total{{sensor=\"s{sensor}\"}} {own}"),
-            format!("physicnet_sensor_missing_pixels_ratio{{sensor=\"s{sensor}\"}} 0.25"),
-            format!("physicnet_sensor_filled_total{{sensor=\"s{sensor}\"}} {}", told["missing"]),
-        ] {
-            assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
-        }
-        let heads = top.lines().find(|line| line.trim_start().starts_with("name")).unwrap();
-        let row = top.lines().find(|line| line.trim_start().starts_with(&format!("s{sensor} ")));
-        // Numbers end where their heads do.
-        let cell = |head: &str| row.unwrap()[..heads.find(head).unwrap() + head.len()].to_owned();
-        assert!(cell("late").ends_with(&format!(" {own}")), "{top}");
-        assert!(cell("no data").ends_with(" 25.0 %"), "{top}");
-    }
-    assert_eq!((&state["late"], &state["rejects"]["late"]), (&json!(late), &Value::Null));
-    for title in ["RMSE by lead", "CSI 0.5 by lead", "FSS 0.5 5 by lead", "SSIM by lead"] {
-        assert!(top.contains(title), "{title}: {top}");
-    }
-}
-
 #[test]
 fn a_restarted_job_is_ready_once_its_windows_are_filled() {
     let folder = tempfile::tempdir().unwrap();
@@ -418,141 +313,4 @@ fn watching_changes_no_forecast() {
     assert!(watched.child.wait().unwrap().success());
     assert!(seen > 5, "it was looked at {seen} times");
     assert_eq!(differences(&at.join("alone"), &at.join("seen")), Vec::<PathBuf>::new());
-}
-
-#[test]
-fn the_page_shows_the_jobs_own_numbers() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(python) = browser() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let pictures = root.join("target/dashboard");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let model = at.join("model.safetensors");
-    checkpoint(&model);
-    let (ordered, live) = (at.join("ordered"), at.join("live"));
-    site_of(&ordered, STEPS, None, holed);
-    std::fs::create_dir_all(&live).unwrap();
-    for sensor in 0..revisions::SENSORS {
-        let mut coming = revisions::arrivals(STEPS, sensor, Some(5));
-        // One that nobody waits for any more.
-        let never = (5..).find(|step| coming.iter().all(|(known, _)| known != step)).unwrap();
-        coming.insert(50, (never, 0));
-        let frames: Vec<Frame> =
-            coming.iter().map(|(step, of)| holed(*step, sensor, *of)).collect();
-        store(&live.join(format!("s{sensor}.zarr")), &frames);
-    }
-    let evaluation = at.join("evaluation.json");
-    let whole = scored(&ordered, &model, "");
-    run(&["evaluate", whole.to_str().unwrap(), "--json", evaluation.to_str().unwrap()]);
-    let token = at.join("token");
-    std::fs::write(&token, TOKEN).unwrap();
-    let job = scored_live(&live, &model, &token, 4);
-    let watched = Watched::start(&job);
-    // A browser takes its time: until it looks itself, somebody else does.
-    let done = AtomicBool::new(false);
-    let mut look = Command::new(python);
-    look.arg(root.join("tests/python/dashboard.py"));
-    look.args([&format!("http://{}", watched.host), TOKEN]);
-    look.args([&live, &evaluation, &pictures]);
-    let output = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Relaxed) {
-                watched.get("/api/sensor?sensor=s0");
-                std::thread::sleep(Duration::from_secs(1));
-            }
-        });
-        let output = look.output();
-        done.store(true, Relaxed);
-        output.unwrap()
-    });
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Prometheus' own checker, where there is one.
-fn promtool() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/promtool/usr/bin/promtool");
-    let named = std::env::var_os("PROMTOOL").map_or(own, PathBuf::from);
-    if named.exists() {
-        return Some(named);
-    }
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).map(|f| f.join("promtool")).find(|p| p.exists());
-    if found.is_none() {
-        // Not everywhere can it be had.
-        eprintln!("skipped: no promtool in the PATH or named by PROMTOOL (see scripts/test)");
-    }
-    found
-}
-
-#[test]
-fn documents_name_the_metrics_that_there_are() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
-    let page = read("watching.md");
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `p")).collect();
-    let wanted: Vec<String> = METRICS
-        .iter()
-        .map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |"))
-        .collect();
-    assert_eq!(rows, wanted);
-
-    let known: BTreeSet<&str> = METRICS.iter().map(|(name, ..)| *name).collect();
-    for file in [
-        "ops/prometheus-rules.yaml",
-        "ops/grafana-dashboard.json",
-        "ops/prometheus-rules.test.yaml",
-    ] {
-        let text = read(file);
-        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
-        let named = words.filter(|word| {
-            (word.starts_with("physicnet_") || word.starts_with("process_")) && !word.contains(':')
-        });
-        let mut count = 0;
-        for word in named {
-            let parts = ["_bucket", "_sum", "_count"];
-            let whole = parts.iter().find_map(|part| word.strip_suffix(part)).unwrap_or(word);
-            assert!(known.contains(word) || known.contains(whole), "{file}: {word}");
-            count += 1;
-        }
-        assert!(count > 5, "{file}: {count}");
-    }
-
-    // Every alert has a case in which it rings, and one in which it does not yet.
-    let (rules, cases) =
-        (read("ops/prometheus-rules.yaml"), read("ops/prometheus-rules.test.yaml"));
-    let alerts: Vec<&str> =
-        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert_eq!(alerts.len(), 9);
-    for alert in alerts {
-        let told: Vec<&str> = cases.split(&format!("alertname: {alert}\n")).skip(1).collect();
-        let rings = told.iter().filter(|told| told.trim_start().starts_with("exp_alerts:")).count();
-        assert!(rings > 0 && rings < told.len(), "{alert} rings {rings} times of {}", told.len());
-    }
-}
-
-#[test]
-fn prometheus_takes_the_rules_and_every_query_of_the_dashboard() {
-    let Some(promtool) = promtool() else { return };
-    let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ops");
-    let folder = tempfile::tempdir().unwrap();
-    let dashboard = std::fs::read_to_string(ops.join("grafana-dashboard.json")).unwrap();
-    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
-    let mut queries = "groups:\n  - name: queries\n    rules:\n".to_owned();
-    let panels = dashboard["panels"].as_array().unwrap();
-    for (i, target) in panels.iter().flat_map(|p| p["targets"].as_array().unwrap()).enumerate() {
-        let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m");
-        queries += &format!("      - record: query:{i}\n        expr: {}\n", Value::from(query));
-    }
-    let file = folder.path().join("queries.yaml");
-    std::fs::write(&file, queries).unwrap();
-    for arguments in [
-        ["check", "rules", file.to_str().unwrap()],
-        ["check", "rules", ops.join("prometheus-rules.yaml").to_str().unwrap()],
-        ["test", "rules", ops.join("prometheus-rules.test.yaml").to_str().unwrap()],
-    ] {
-        let output = Command::new(&promtool).args(arguments).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
-    }
 }

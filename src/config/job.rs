@@ -239,7 +239,9 @@ impl Job {
     pub fn serve(&self, parts: &mut Parts) -> Result<Option<Served>> {
         let Some(dashboard) = &self.dashboard else { return Ok(None) };
         let about = About::of(&self.name, parts, &self.cluster());
-        parts.telemetry = Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals);
+        let lags = parts.sources.iter().filter_map(Source::lag).collect();
+        parts.telemetry =
+            Telemetry::listen(about, &parts.catalogue, &parts.counts, &parts.totals, lags);
         if let Some(swap) = &mut parts.swap {
             swap.telemetry = parts.telemetry.clone();
         }

@@ -32,7 +32,7 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("/charts.js", include_str!("page/charts.js")),
     ("/colours.js", include_str!("page/colours.js")),
 ];
-const STYLE: &str = include_str!("page/style.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("page/style.css"));
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' \
                       data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \

@@ -12,7 +12,7 @@ use super::{atlas, cases, contests, fss, maps, skill, spectra, summary};
 use crate::evaluate::{Report, VariableReport};
 use crate::study::{About, Findings};
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("style.css"));
 
 /// The sections of a variable: name, title, and how to read it.
 const SECTIONS: [(&str, &str, &str); 6] = [
@@ -46,8 +46,8 @@ const SECTIONS: [(&str, &str, &str); 6] = [
         "cases",
         "Best and worst forecasts",
         "Best: those that took the most squared error away from persistence. Worst: those with the \
-         largest. Of forecasts that overlap only one is shown; each has been observed at every lead. Arrows show the \
-         classical motion; each code of the code map has its own colour.",
+         largest. Of forecasts that overlap only one is shown; each has been observed at every lead. Arrows show how \
+         the forecast moves things by its first lead; each code of the code map has its own colour.",
     ),
 ];
 

@@ -21,7 +21,7 @@ pub struct Fields {
     pub past: Vec<(i64, Vec<f32>)>,
     /// At the leads that are shown: the lead, what came, and what was forecast.
     pub leads: Vec<(usize, Vec<f32>, Vec<f32>)>,
-    /// The motion at the reference time.
+    /// How far the forecast moves things by its first lead.
     pub motion: Option<Motion>,
     /// The code map of the newest frame.
     pub codes: Option<CodeMap>,

@@ -65,7 +65,7 @@ impl Study {
         }
     }
 
-    /// The classical motion of windows.
+    /// How far forecasts move things by their first lead.
     pub(crate) fn consulted(&self) -> impl FnMut(&Consulted) + 'static {
         let desk = self.0.clone();
         move |consulted| {
@@ -74,7 +74,7 @@ impl Study {
             };
             let frame = &consulted.window.newest().coded.frame;
             let [height, width] = [frame.extent.height, frame.extent.width];
-            let Some(motion) = consulted.motion() else { return };
+            let Ok(motion) = consulted.motion(1) else { return };
             let (dx, dy) = motion.split_at(height * width);
             let [rows, columns] = fitted([height, width], ARROWS);
             let shrunk = |plane| resized(plane, width, [columns, rows]);

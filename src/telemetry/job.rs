@@ -1,9 +1,11 @@
 //! The handle that taps, the dashboard and whoever has something to tell share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use physicnet_connectors::kafka::Lag;
 use physicnet_operators::scoring::{Metrics, Totals};
 use physicnet_stream::{Catalogue, SensorId, Serving};
 use timely::worker::Worker;
@@ -66,9 +68,16 @@ pub(super) struct Job {
     pub(super) served: [AtomicU64; Serving::ALL.len()],
     pub(super) views: Views,
     pub(super) rates: Rates,
+    /// How far the topics of the sources are read.
+    pub(super) lags: Vec<Lag>,
 }
 
 impl Job {
+    /// By topic and partition, how many messages the sources are behind.
+    pub(super) fn lag(&self) -> BTreeMap<(String, i32), u64> {
+        self.lags.iter().flat_map(Lag::messages).collect()
+    }
+
     /// The hash of the checkpoint that serves.
     pub(super) fn serving(&self) -> String {
         self.model.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -81,8 +90,14 @@ impl Job {
 pub struct Telemetry(pub(super) Option<Arc<Job>>);
 
 impl Telemetry {
-    /// Listens to the job that `parts` make.
-    pub fn listen(about: About, catalogue: &Catalogue, counts: &Counts, totals: &Totals) -> Self {
+    /// Listens to a job before its sources are opened, which are to say how far they are in `lags`.
+    pub fn listen(
+        about: About,
+        catalogue: &Catalogue,
+        counts: &Counts,
+        totals: &Totals,
+        lags: Vec<Lag>,
+    ) -> Self {
         let first = about.process * about.workers;
         let (ours, peers) = (first..first + about.workers, about.processes * about.workers);
         Self(Some(Arc::new(Job {
@@ -101,6 +116,7 @@ impl Telemetry {
             revisions: AtomicU64::new(0),
             served: Default::default(),
             rates: Rates::default(),
+            lags,
         })))
     }
 

@@ -13,7 +13,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 50] = [
+pub const METRICS: [(&str, &str, &str); 51] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -23,6 +23,11 @@ pub const METRICS: [(&str, &str, &str); 50] = [
     ("physicnet_ready", "gauge", "1 if /readyz says so, else 0"),
     ("physicnet_workers", "gauge", "Worker threads of this process"),
     ("physicnet_frames_consumed_total", "counter", "Frames read by the sources"),
+    (
+        "physicnet_consumer_lag_messages",
+        "gauge",
+        "Messages of a partition of Kafka that were not read when its broker was last asked, every five seconds",
+    ),
     ("physicnet_frames_admitted_total", "counter", "Frames admitted to windows"),
     ("physicnet_frames_filled_total", "counter", "Frames made up for gaps"),
     (
@@ -185,6 +190,12 @@ fn samples(job: &Job, name: &str, ready: bool, page: &mut Page<'_>) {
         "physicnet_ready" => page.sample(&[], f64::from(u8::from(ready))),
         "physicnet_workers" => page.sample(&[], about.workers as f64),
         "physicnet_frames_consumed_total" => page.sample(&[], counts.frames() as f64),
+        "physicnet_consumer_lag_messages" => {
+            for ((topic, partition), messages) in job.lag() {
+                let labels = [("topic", &*topic), ("partition", &*partition.to_string())];
+                page.sample(&labels, messages as f64);
+            }
+        }
         "physicnet_frames_admitted_total" => page.sample(&[], counts.admitted_frames() as f64),
         "physicnet_frames_filled_total" => page.sample(&[], counts.filled() as f64),
         "physicnet_windows_restarted_total" => page.sample(&[], counts.parted() as f64),
@@ -265,7 +276,8 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
             "physicnet_last_valid_timestamp_seconds" => (frames > rejected).then_some(valid_time),
             "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
             "physicnet_code_drift_window_ratio" => {
-                state.usage().map(|(frames, window)| f64::from(frames) / f64::from(window))
+                let usage = state.usage().filter(|(_, window)| *window > 0);
+                usage.map(|(frames, window)| f64::from(frames) / f64::from(window))
             }
             _ => state.drift.get(),
         };

@@ -135,7 +135,7 @@ impl SensorState {
     }
 
     /// How many frames there are of the window that drift is taken over, and how many it wants, if
-    /// anybody said.
+    /// anybody said; it wants none where the model does not say which codes are usual.
     pub fn usage(&self) -> Option<(u32, u32)> {
         let both = self.usage.load(Relaxed);
         (both > 0).then_some(((both >> 32) as u32, both as u32))

@@ -63,6 +63,7 @@ impl Telemetry {
             "forecasts": job.counts.forecasts(),
             "rejects": job.counts.rejects(),
             "late": all.iter().map(|(_, state)| state.late.load(Relaxed)).sum::<u64>(),
+            "lag": job.lag().into_values().reduce(|all, of| all + of),
             "rates": job.rates.read(),
             "edges": job.rooms.edges(),
             "standings": standings,

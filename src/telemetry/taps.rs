@@ -151,7 +151,7 @@ impl Telemetry {
         }
     }
 
-    /// The classical motion of windows.
+    /// How far forecasts move things, lead by lead.
     pub(crate) fn consulted(&self) -> impl FnMut(&Consulted) + 'static {
         let job = self.0.clone();
         move |consulted| {
@@ -159,7 +159,9 @@ impl Telemetry {
             let frame = &consulted.window.newest().coded.frame;
             let extent = frame.extent;
             let make = |_| {
-                Some(Field::little(&consulted.motion()?, [extent.height, extent.width], ARROWS))
+                let leads = (1..=job.about.horizon).map(|lead| consulted.motion(lead));
+                let planes = leads.collect::<Result<Vec<_>, _>>().ok()?.concat();
+                Some(Field::little(&planes, [extent.height, extent.width], ARROWS))
             };
             let (sensor, at) = (&frame.head.sensor, frame.head.valid_time);
             job.views.keep(sensor, make, |kept, flow| put(&mut kept.flows, at, flow));
@@ -172,11 +174,11 @@ impl Telemetry {
         let mut alarmed = HashSet::new();
         move |drift| {
             let Some(known) = &mut known else { return };
-            let Drift { sensor, distance, frames, window, missing, alarm, .. } = drift;
+            let Drift { sensor, distance, frames, missing, alarm, .. } = drift;
             if let Some(state) = known.get(sensor) {
                 state.drift.set(*distance);
                 state.missing_pixels.set(Some(*missing));
-                state.set_usage(*frames, *window);
+                state.set_usage(*frames, if drift.comparable { drift.window } else { 0 });
             }
             let events = &known.job.events;
             let far = distance.unwrap_or_default();

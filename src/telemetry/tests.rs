@@ -116,7 +116,7 @@ fn listening(totals: Totals) -> Telemetry {
         }]),
     };
     let catalogue = Catalogue::from_iter([sensor(1)]);
-    Telemetry::listen(about, &catalogue, &Counts::default(), &totals)
+    Telemetry::listen(about, &catalogue, &Counts::default(), &totals, Vec::new())
 }
 
 /// A forecast of the sensor `a`, all 0.
@@ -283,6 +283,9 @@ fn a_sensor_is_silent_by_its_own_pace() {
     state.drift.set(None);
     state.set_usage(3, 96);
     assert_eq!((state.drift.get(), state.usage()), (None, Some((3, 96))));
+    // One that does not say which codes are usual.
+    state.set_usage(3, 0);
+    assert_eq!(state.usage(), Some((3, 0)));
     assert_eq!(state.serving(), None);
     Serving::ALL.into_iter().for_each(|serving| {
         state.set_serving(serving);

@@ -96,7 +96,7 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
             count("missing"),
             count("late"),
             count("rejected"),
-            sensor["drift"].as_f64().map_or("-".to_owned(), |drift| format!("{drift:.2}")),
+            drift(sensor),
             sensor["missing_pixels"]
                 .as_f64()
                 .map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share)),
@@ -104,6 +104,17 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
         ]);
     }
     rows
+}
+
+/// The drift of a sensor, or how much of the window that it is taken over there is, if the model
+/// can tell it.
+fn drift(sensor: &Value) -> String {
+    let window = &sensor["drift_window"];
+    match (sensor["drift"].as_f64(), window["frames"].as_u64(), window["of"].as_u64()) {
+        (Some(drift), ..) => format!("{drift:.2}"),
+        (None, Some(frames), Some(of)) if frames < of => format!("{frames} of {of}"),
+        _ => "-".to_owned(),
+    }
 }
 
 /// A row for each stage, in the order of the dataflow, after their heads.

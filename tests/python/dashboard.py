@@ -211,7 +211,7 @@ def fields(page):
     lead_to(page, 0)
     drawn(page, "truth", now, colours, 8)
     drawn(page, "forecast", now, colours, 8)
-    arrows(page, name, reference, now.shape)
+    arrows(page, name, reference, 0)
     lead_to(page, -1)
     drawn(page, "truth", past[-2], colours, 8)
     assert page.text_content("[data-note=truth]") == "before"
@@ -235,6 +235,7 @@ def fields(page):
         truth = truths[lead - 1]
         drawn(page, "truth", truth, colours, 8)
         drawn(page, "forecast", forecast[lead - 1], colours, 8)
+        arrows(page, name, reference, lead)
         drawn(page, "persistence", now, colours, 8)
         for panel, field in [("forecast", forecast[lead - 1]), ("persistence", now)]:
             drawn(page, f"{panel}-error", field - truth, diverging(page, limit), 4)
@@ -259,15 +260,19 @@ def fields(page):
     close(float(more.split("(the ring), ")[1].split(" ")[0]), rms(error), 0.006)
 
 
-def arrows(page, name, reference, shape):
-    """At the reference time an arrow stands in each cell that moves, and none when they are off."""
+def arrows(page, name, reference, step):
+    """In each cell that the forecast moves stands an arrow, and none when they are off."""
     _, arrays = api_sensor(name, reference)
-    dx, dy = arrays["flow"]
+    lead = max(1, step)
+    dx, dy = arrays["flow"][2 * lead - 2 : 2 * lead]
     # What is measured drifts along x.
     assert np.nanmean(dx) > 0, dx
     speed = np.hypot(dx, dy)
     moves = 0.9 * speed / np.nanmax(speed) > 0.12
     assert moves.sum() > 20, moves.sum()
+    told = page.text_content("#flow-text")
+    assert told.startswith("how the forecast moves things by +"), told
+    close(float(told.split("up to ")[1].split(" ")[0]), np.nanmax(speed), 0.006)
     bare = cells(page, "forecast", dx.shape)
     page.check("#arrows")
     with_arrows = cells(page, "forecast", dx.shape)
@@ -295,7 +300,9 @@ def codes(page):
         code, count = (int(part) for part in text.removeprefix("code ").split(": "))
         close(height, (150 - 24) * count / max(counts.values()), 0.01)
         close(x, 360 * code / header["codes"], 0.01)
-    assert page.text_content("#usage-text").startswith(f"{len(counts)} of {header['codes']} codes")
+    told = page.text_content("#usage-text")
+    # Nobody has counted what codes this model's training data has.
+    assert told.startswith(f"{len(counts)} of {header['codes']} codes") and "physicnet calibrate" in told, told
 
 
 def skill(page):

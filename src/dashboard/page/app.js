@@ -125,8 +125,12 @@ function showAnswers() {
   const stuck = state.unready.find((why) => why.includes("durable"));
   const told = [silent && `${silent} silent`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
   const doing = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
-  answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}`);
+  const lag = state.lag === null ? "" : ` Kafka: ${state.lag} message${state.lag === 1 ? "" : "s"} not read yet.`;
+  answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}${lag}`);
 }
+
+/** Whether the model cannot say how far a sensor has drifted. */
+const unusual = (sensor) => sensor?.drift_window?.of === 0 && view.state.job.codes > 0;
 
 const STANDINGS = { forecasting: "good", silent: "bad", waiting: "warn", filling: "warn" };
 
@@ -161,6 +165,7 @@ function showSensors() {
       sensor.drift !== null && `drift ${sensor.drift.toFixed(2)}`,
       sensor.drift === null && sensor.drift_window?.frames < sensor.drift_window?.of &&
         `drift warming, ${sensor.drift_window.frames} of ${sensor.drift_window.of} frames`,
+      unusual(sensor) && "drift not known",
       sensor.serving && sensor.serving !== "physicnet" && `serves ${sensor.serving}`,
     ].filter(Boolean);
     item.children[2].innerHTML = `<span class="${STANDINGS[sensor.standing]}">${sensor.standing}</span> <span class="quiet"></span>`;
@@ -211,8 +216,10 @@ function showScores(skill) {
 function showUsage() {
   const { usage: counts, codes } = view.latest;
   const used = Object.keys(counts).length;
+  const told = unusual(view.state?.sensors.find((sensor) => sensor.id === view.sensor))
+    ? " Drift is not known: there is no usage in the checkpoint; physicnet calibrate adds it." : "";
   $("usage-text").textContent = used
-    ? `${used} of ${codes} codes name the last frames of this sensor.`
+    ? `${used} of ${codes} codes name the last frames of this sensor.${told}`
     : "This model has no codebook, or no frame has come since you look.";
   $("usage").innerHTML = used ? usage(counts, codes) : "";
 }
@@ -293,15 +300,19 @@ function drawFields() {
   const now = fields.plane(arrays.past.at(-1), 0);
   const forecast = step > 0 ? fields.plane(arrays.forecast, step - 1) : null;
   const persistence = step > 0 ? now : null;
-  const flow = $("arrows").checked && step === 0 ? arrays.flow : null;
+  // Over what is there now, what it does next.
+  const motion = fields.motion(shown, Math.max(1, step));
+  const flow = $("arrows").checked ? motion : null;
   const colour = fields.shade(scale);
   const signed = fields.signed(scale);
   const errors = { forecast: fields.difference(forecast, truth), persistence: fields.difference(persistence, truth) };
   const note = (name, text) => { document.querySelector(`[data-note=${name}]`).textContent = text; };
-  fields.draw($("truth"), truth, colour, flow);
+  fields.draw($("truth"), truth, colour, step === 0 ? flow : null);
   note("truth", truth ? (step > 0 ? "" : step < 0 ? "before" : "now") : "not yet");
-  // The motion of now, over the field that it carries.
-  fields.draw($("forecast"), forecast ?? now, colour, $("arrows").checked ? arrays.flow : null);
+  fields.draw($("forecast"), forecast ?? now, colour, flow);
+  $("flow-text").textContent = motion
+    ? `how the forecast moves things by +${time(Math.max(1, step) * (shown.cadence_seconds ?? 0))}: up to ${short(motion.furthest)} pixels`
+    : "the forecast moves nothing";
   note("forecast", step > 0 ? "" : "from here");
   fields.draw($("persistence"), persistence ?? now, colour);
   for (const name of ["forecast", "persistence"]) {

@@ -96,6 +96,16 @@ export const signed = (scale) => {
 };
 export const coded = (value) => named(value);
 
+/** How far a forecast moves things by a lead, counted from 1: planes of dx and of dy, and the furthest; nothing where it moves nothing. */
+export function motion(shown, lead) {
+  const { flow } = shown.arrays;
+  const [dx, dy] = [plane(flow, 2 * lead - 2), plane(flow, 2 * lead - 1)];
+  if (!dx || !dy) return null;
+  let furthest = 0;
+  dx.values.forEach((x, i) => { furthest = Math.max(furthest, Math.hypot(x, dy.values[i])); });
+  return furthest > 0 ? { dx, dy, furthest } : null;
+}
+
 /** Draws a field, and arrows over it if there are any; nothing is what is missing. */
 export function draw(canvas, field, colour, flow) {
   const context = canvas.getContext("2d");
@@ -118,18 +128,14 @@ export function draw(canvas, field, colour, flow) {
   context.imageSmoothingEnabled = false;
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
-  if (flow) arrows(context, canvas, field, flow);
+  if (flow) arrows(context, canvas, flow);
 }
 
-/** Arrows of the mean motion, as long as the way of a few steps. */
-function arrows(context, canvas, field, flow) {
-  const [, rows, columns] = flow.shape;
-  const [dx, dy] = [plane(flow, 0), plane(flow, 1)];
+/** Arrows of a motion, the longest as long as a cell. */
+function arrows(context, canvas, { dx, dy, furthest }) {
+  const { height: rows, width: columns } = dx;
   const cell = canvas.width / columns;
-  let fastest = 0;
-  dx.values.forEach((x, i) => { fastest = Math.max(fastest, Math.hypot(x, dy.values[i])); });
-  if (!(fastest > 0)) return;
-  const length = (0.9 * cell) / fastest;
+  const length = (0.9 * cell) / furthest;
   for (const [colour, thick] of [["rgba(0,0,0,0.6)", 3.6], ["#fff", 1.6]]) {
     context.strokeStyle = colour;
     context.lineWidth = thick;
