@@ -8,7 +8,7 @@ use physicnet::telemetry::METRICS;
 use serde_json::Value;
 
 /// Prometheus' own checker, where there is one.
-pub fn promtool() -> Option<PathBuf> {
+pub(crate) fn promtool() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/promtool/usr/bin/promtool");
     let named = std::env::var_os("PROMTOOL").map_or(own, PathBuf::from);
     if named.exists() {

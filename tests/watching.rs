@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use crate::house::{differences, job, physicnet, run, site};
 use crate::monitoring::promtool;
 
-pub const TOKEN: &str = "a-token-of-the-tests";
+pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
 /// A job whose dashboard answers; killed when it is dropped.
-pub struct Watched {
+pub(crate) struct Watched {
     child: Child,
-    pub host: String,
+    pub(crate) host: String,
 }
 
 impl Watched {
     /// Starts the job of this file.
-    pub fn start(job: &Path) -> Self {
+    pub(crate) fn start(job: &Path) -> Self {
         let mut command = physicnet();
         command.env("RUST_LOG", "info").arg("run").arg(job);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -53,12 +53,12 @@ impl Watched {
         (head[9..12].parse().unwrap(), head, answer[end + 4..].to_vec())
     }
 
-    pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
+    pub(crate) fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let (status, _, body) = self.ask(path, &format!("Authorization: Bearer {TOKEN}\r\n"));
         (status, body)
     }
 
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         let (status, body) = self.get(path);
         let body = String::from_utf8(body).unwrap();
         assert_eq!(status, 200, "{path}: {body}");
@@ -70,7 +70,7 @@ impl Watched {
     }
 
     /// Waits until the state is as wanted.
-    pub fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let state = self.state();
