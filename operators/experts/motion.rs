@@ -23,9 +23,10 @@ pub fn between(
             };
             (rain(newest), rain(previous))
         }
-        Transform::Identity | Transform::Standardise { .. } => {
-            flow::pair_intensity(newest, previous)
-        }
+        Transform::Identity
+        | Transform::Standardise { .. }
+        | Transform::Log1p { .. }
+        | Transform::Sqrt { .. } => flow::pair_intensity(newest, previous),
     };
     flow::estimate(&newest, &previous, height, width, boundary)
 }

@@ -248,6 +248,9 @@ impl ModelConfig {
             return fail("codes", format!("{}; choose 2 to 65536", self.codes));
         }
         for variable in &self.variables {
+            let key =
+                |e: Error| Error::new(format!("model.variables.transform of {}", variable.name), e);
+            variable.transform.check().map_err(key)?;
             let rising = variable.keep.windows(2).all(|pair| pair[0] < pair[1]);
             if !rising || variable.keep.iter().any(|t| !t.is_finite()) {
                 let why = format!("{:?} of {}; thresholds rise", variable.keep, variable.name);
