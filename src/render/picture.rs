@@ -11,11 +11,13 @@ use super::file::{Pixels, png};
 use super::font::{ADVANCE, HEIGHT, glyph};
 
 /// Air around everything, pixels.
-const GAP: usize = 8;
+pub(super) const GAP: usize = 8;
+/// What is written, is written in.
+pub(super) const INK: [u8; 3] = [30, 30, 30];
 /// The side that a panel is enlarged to, about.
 const SIDE: usize = 168;
 /// Letters are drawn this many times as large as they are.
-const ZOOM: usize = 2;
+pub(super) const ZOOM: usize = 2;
 
 /// One field of a picture.
 #[derive(Clone, Debug)]
@@ -61,15 +63,15 @@ pub fn draw(title: &str, rows: &[Row], shade: Shade, units: &str) -> Picture {
     let top = line + 2 * GAP;
     let height = top + rows.len() * cell_y + line + 3 * GAP;
 
-    let mut picture = Picture { width, height, rgb: vec![255; width * height * 3] };
-    picture.text(GAP, GAP, title);
+    let mut picture = Picture::blank(width, height);
+    picture.text(GAP, GAP, title, INK);
     for (j, row) in rows.iter().enumerate() {
         let y = top + j * cell_y;
-        picture.text(GAP, y + line + tallest * times / 2 - HEIGHT, &row.label);
+        picture.text(GAP, y + line + tallest * times / 2 - HEIGHT, &row.label, INK);
         for (i, panel) in row.panels.iter().enumerate() {
             let Some(panel) = panel else { continue };
             let x = left + i * cell_x;
-            picture.text(x, y, &panel.label);
+            picture.text(x, y, &panel.label, INK);
             for (at, &value) in panel.field.iter().enumerate() {
                 let (v, u) = (at / panel.width, at % panel.width);
                 let colour = shade.colour(value);
@@ -80,18 +82,28 @@ pub fn draw(title: &str, rows: &[Row], shade: Shade, units: &str) -> Picture {
     let (lo, hi) = shade.ends();
     let (bar, y) = (200.min(width / 3), height - line - GAP);
     let after = left + (lo.len() + 1) * ADVANCE * ZOOM;
-    picture.text(left, y, &lo);
+    picture.text(left, y, &lo, INK);
     for i in 0..bar {
         let colour = shade.along(i as f32 / bar as f32);
         picture.fill(after + i, y, 1, HEIGHT * ZOOM - 2, colour);
     }
     // A dimensionless quantity has the unit 1: not worth a word.
     let units = if units == "1" { "" } else { units };
-    picture.text(after + bar + ADVANCE, y, &format!("{hi} {units}"));
+    picture.text(after + bar + ADVANCE, y, &format!("{hi} {units}"), INK);
     picture
 }
 
 impl Picture {
+    pub(super) fn blank(width: usize, height: usize) -> Self {
+        Self { width, height, rgb: vec![255; width * height * 3] }
+    }
+
+    /// Its width and height, and its pixels.
+    #[cfg(test)]
+    pub(super) fn pixels(&self) -> ([usize; 2], &[u8]) {
+        ([self.width, self.height], &self.rgb)
+    }
+
     /// Writes it as PNG, whole or not at all.
     ///
     /// # Errors
@@ -111,7 +123,14 @@ impl Picture {
         write().with_context(|| format!("writing the picture {}", path.display()))
     }
 
-    fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: [u8; 3]) {
+    pub(super) fn fill(
+        &mut self,
+        x: usize,
+        y: usize,
+        width: usize,
+        height: usize,
+        colour: [u8; 3],
+    ) {
         for v in y..(y + height).min(self.height) {
             for u in x..(x + width).min(self.width) {
                 self.rgb[(v * self.width + u) * 3..][..3].copy_from_slice(&colour);
@@ -119,12 +138,12 @@ impl Picture {
         }
     }
 
-    fn text(&mut self, x: usize, y: usize, text: &str) {
+    pub(super) fn text(&mut self, x: usize, y: usize, text: &str, ink: [u8; 3]) {
         for (i, letter) in text.chars().enumerate() {
             for (column, bits) in glyph(letter).into_iter().enumerate() {
                 for row in (0..8).filter(|row| bits >> row & 1 == 1) {
                     let at = x + (i * ADVANCE + column) * ZOOM;
-                    self.fill(at, y + row * ZOOM, ZOOM, ZOOM, [30, 30, 30]);
+                    self.fill(at, y + row * ZOOM, ZOOM, ZOOM, ink);
                 }
             }
         }

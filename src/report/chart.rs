@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::words::{escape, short};
+pub(super) use crate::render::{AxisOf, Scale};
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
@@ -10,67 +11,6 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = 96.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
-
-/// How values become places along an axis.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Scale {
-    Linear,
-    /// Equal factors are equal steps.
-    Log,
-}
-
-pub(super) struct AxisOf {
-    pub(super) label: String,
-    pub(super) scale: Scale,
-    pub(super) from: f64,
-    pub(super) to: f64,
-    /// Where there are marks, and what they say.
-    pub(super) ticks: Vec<(f64, String)>,
-}
-
-impl AxisOf {
-    /// A linear axis with round marks.
-    pub(super) fn linear(label: impl Into<String>, from: f64, to: f64) -> Self {
-        let to = if to > from { to } else { from + 1.0 };
-        let rough = (to - from) / 5.0;
-        let ten = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * ten).into_iter().find(|s| *s >= rough);
-        let step = step.unwrap_or(rough);
-        let first = (from / step).ceil() as i64;
-        let ticks = (first..).map(|n| n as f64 * step).take_while(|at| *at <= to + 1e-9 * step);
-        let ticks = ticks.map(|at| (at, short(at))).collect();
-        Self { label: label.into(), scale: Scale::Linear, from, to, ticks }
-    }
-
-    /// A logarithmic axis with a mark at each power of ten.
-    pub(super) fn decades(label: impl Into<String>, from: f64, to: f64) -> Self {
-        let (low, high) = (from.log10().floor() as i32, to.log10().ceil() as i32);
-        let each = ((high - low) / 6 + 1) as usize;
-        let powers = (low..=high).step_by(each);
-        let ticks = powers.map(|power| (10_f64.powi(power), format!("10{}", raised(power))));
-        let (from, to) = (10_f64.powi(low), 10_f64.powi(high.max(low + 1)));
-        Self { label: label.into(), scale: Scale::Log, from, to, ticks: ticks.collect() }
-    }
-
-    /// The share of the axis at `value`; it may run backwards.
-    fn share(&self, value: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => (value - self.from) / (self.to - self.from),
-            Scale::Log => (value / self.from).ln() / (self.to / self.from).ln(),
-        }
-    }
-}
-
-fn raised(power: i32) -> String {
-    let digit = |c: char| match c {
-        '-' => '⁻',
-        '1' => '¹',
-        '2' => '²',
-        '3' => '³',
-        c => char::from_u32('⁰' as u32 + (c as u32 - '0' as u32)).unwrap_or(c),
-    };
-    power.to_string().chars().map(digit).collect()
-}
 
 /// One line of a chart.
 pub(super) struct Line {

@@ -3,6 +3,7 @@
 use physicnet_stream::{Axis, Cadence};
 
 use crate::evaluate::VariableReport;
+pub(super) use crate::render::short;
 use crate::study::About;
 
 /// Text inside HTML.
@@ -34,26 +35,6 @@ pub(super) fn of_unit(units: &str) -> String {
 pub(super) fn squared(units: &str) -> String {
     let units = if units.is_empty() { "1" } else { units };
     if units == "1" { String::new() } else { format!(", ({})²", escape(units)) }
-}
-
-/// A number in a few letters.
-pub(super) fn short(value: f64) -> String {
-    let size = value.abs();
-    if !value.is_finite() {
-        "–".to_owned()
-    } else if size == 0.0 {
-        "0".to_owned()
-    } else if !(1e-3..1e5).contains(&size) {
-        format!("{value:.1e}")
-    } else {
-        let digits = (2 - size.log10().floor() as i32).clamp(0, 5) as usize;
-        let text = format!("{value:.digits$}");
-        if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        } else {
-            text
-        }
-    }
 }
 
 /// The common cadence of the sensors; `None` where they differ.
