@@ -84,21 +84,24 @@ impl Report {
     ///   "products": {product: {"leads": [{"lead": 1, "mse": ..., "csi_0.1": ...}], "mean": {...}}}}]}
     /// ```
     ///
-    /// `mean` is every score averaged over the leads; an undefined score is `null`.
+    /// `mean` is every score averaged over the leads at which all products have it, so that means
+    /// can be compared, and pairs added up over the product's own leads; an undefined score is `null`.
     pub fn json(&self) -> Value {
         let variables = self.variables.iter().map(|variable| {
-            let product = |leads: &Vec<Lead>| {
+            let product = |name: &String, leads: &Vec<Lead>| {
                 let rows = leads.iter().enumerate().map(|(i, lead)| {
                     let mut row = object(lead);
                     row.insert("lead".to_owned(), json!(i + 1));
                     Value::Object(row)
                 });
-                json!({"leads": rows.collect::<Vec<_>>(), "mean": object(&mean(leads))})
+                let names: BTreeSet<&String> = leads.iter().flat_map(Lead::keys).collect();
+                let mean = names.into_iter().map(|s| (s.clone(), variable.mean(name, s))).collect();
+                json!({"leads": rows.collect::<Vec<_>>(), "mean": object(&mean)})
             };
             let products: Map<String, Value> = variable
                 .products
                 .iter()
-                .map(|(name, leads)| (name.clone(), product(leads)))
+                .map(|(name, leads)| (name.clone(), product(name, leads)))
                 .collect();
             json!({
                 "name": variable.name,
@@ -124,10 +127,37 @@ impl VariableReport {
         names
     }
 
-    /// The average of a score over the leads of a product.
+    /// The average of a score of a product over the leads at which all products have it: means
+    /// over different leads would say who forecasts less far. Pairs are added up over its own.
     pub fn mean(&self, product: &str, score: &str) -> f64 {
-        let leads = self.products.get(product);
-        leads.and_then(|leads| mean(leads).get(score).copied()).unwrap_or(f64::NAN)
+        let at = |lead: usize| self.score(product, lead, score);
+        if score == "pairs" {
+            return (1..=self.leads()).map(at).filter(|pairs| pairs.is_finite()).sum();
+        }
+        let shared = self.shared(score);
+        shared.iter().map(|lead| at(*lead)).sum::<f64>() / shared.len() as f64
+    }
+
+    /// The leads, counted from 1, at which every product has the score; products that have it
+    /// nowhere are passed over.
+    pub fn shared(&self, score: &str) -> Vec<usize> {
+        let all = 1..=self.leads();
+        let has = |product: &str, lead: usize| self.score(product, lead, score).is_finite();
+        let taking = |product: &&String| all.clone().any(|lead| has(product, lead));
+        let products: Vec<&String> = self.products.keys().filter(taking).collect();
+        all.clone().filter(|lead| products.iter().all(|product| has(product, *lead))).collect()
+    }
+
+    /// What a mean of the score is called, by the leads that it is of.
+    pub fn mean_label(&self, score: &str) -> String {
+        let shared = self.shared(score);
+        match (shared.first(), shared.last()) {
+            _ if score == "pairs" || shared.len() == self.leads() => "mean".to_owned(),
+            (Some(first), Some(last)) if last - first + 1 == shared.len() => {
+                format!("mean {first}-{last}")
+            }
+            _ => format!("mean of {}", shared.len()),
+        }
     }
 
     /// A score of a product at a lead, counted from 1.
@@ -175,17 +205,6 @@ pub(crate) fn named(scores: Scores, metrics: &Metrics) -> Lead {
         row.insert(format!("fbias_{threshold}"), scores.fbias);
     }
     row
-}
-
-/// Every score averaged over the leads where it is defined; pairs are summed.
-fn mean(leads: &[Lead]) -> Lead {
-    let names: BTreeSet<&String> = leads.iter().flat_map(Lead::keys).collect();
-    let average = |name: &String| {
-        let values = leads.iter().filter_map(|lead| lead.get(name)).filter(|v| v.is_finite());
-        let (sum, n) = values.fold((0.0, 0.0), |(sum, n), v| (sum + v, n + 1.0));
-        (name.clone(), if name == "pairs" { sum } else { sum / n })
-    };
-    names.into_iter().map(average).collect()
 }
 
 fn object(lead: &Lead) -> Map<String, Value> {

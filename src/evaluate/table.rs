@@ -73,7 +73,7 @@ fn block(text: &mut String, variable: &VariableReport, score: &str) {
     for lead in 1..=variable.leads() {
         line(text, &format!("+{lead}"), &values(&|p| variable.score(p, lead, score)));
     }
-    line(text, "mean", &values(&|p| variable.mean(p, score)));
+    line(text, &variable.mean_label(score), &values(&|p| variable.mean(p, score)));
     text.push('\n');
 }
 
@@ -139,6 +139,30 @@ mod tests {
         assert_eq!(product["mean"]["mse"], 1.25);
         assert!(product["leads"][0]["ssim"].is_null());
         assert_eq!(json["sensors"][0], "a");
+    }
+
+    #[test]
+    fn means_are_over_the_leads_that_all_have() {
+        let metrics = Metrics::default();
+        let mut totals = BTreeMap::new();
+        for (product, leads) in [("physicnet", 1..=4), ("persistence", 1..=4), ("dis", 2..=3)] {
+            for lead in leads {
+                let field = [1.0, 2.0 + lead as f32];
+                let key = Key { sensor: "a".into(), product: product.into(), lead, channel: 0 };
+                totals.insert(key, Sums::of(&field, &[1.0, 2.0], 2, &metrics));
+            }
+        }
+        let report = Report::new("abc", &totals, &[("u".into(), "K".into(), metrics)]);
+        let variable = &report.variables[0];
+        assert_eq!(variable.shared("mse"), [2, 3]);
+        // (4 + 9) / 2 halves: alike for all, whoever forecasts further.
+        for product in ["physicnet", "persistence", "dis"] {
+            assert_eq!(variable.mean(product, "mse"), 3.25);
+            assert_eq!(report.json()["variables"][0]["products"][product]["mean"]["mse"], 3.25);
+        }
+        assert_eq!(variable.mean("physicnet", "pairs"), 4.0);
+        assert!(table(&report).contains("\n  mean 2-3 "), "{}", table(&report));
+        assert_eq!(variable.mean_label("pairs"), "mean");
     }
 
     #[test]

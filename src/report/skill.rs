@@ -147,7 +147,8 @@ fn tables(variable: &VariableReport, about: &About) -> String {
         for at in 1..=variable.leads() {
             let _ = write!(text, "<th scope=\"col\">{}</th>", lead(about, at));
         }
-        text += "<th scope=\"col\">mean</th></tr></thead><tbody>";
+        let mean = variable.mean_label(&score);
+        let _ = write!(text, "<th scope=\"col\">{mean}</th></tr></thead><tbody>");
         for product in variable.ordered() {
             let _ = write!(
                 text,
@@ -181,7 +182,7 @@ fn meaning(score: &str, units: &str) -> String {
         "far" => above("False alarm ratio"),
         "fbias" => above("Frequency bias"),
         "coverage" => "Share of observed pixels that had a forecast".to_owned(),
-        "pairs" => "Verified fields (the mean column: their sum)".to_owned(),
+        "pairs" => "Verified fields (the last column: their sum)".to_owned(),
         other => other.to_owned(),
     }
 }
