@@ -66,35 +66,55 @@ fn independent_scorers_read_our_stores_and_say_what_we_say() {
         |path: &str| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     let ours = read(&ours);
     let ours = &ours["variables"][0]["products"]["physicnet"]["leads"];
-    let same = |theirs: &Value| {
+    let same = |theirs: &Value, scores: &[(&str, &str)]| {
         for lead in 0..2 {
-            for score in [
-                "pairs",
-                "coverage",
-                "mse",
-                "rmse",
-                "mae",
-                "bias",
-                "corr",
-                "rel_l2",
-                "ssim",
-                "csi_0.1",
-                "pod_0.1",
-                "far_0.5",
-                "fbias_0.5",
-            ] {
-                let of = |all: &Value| all[lead][score].as_f64();
-                let (a, b) = (of(ours).unwrap(), of(theirs).unwrap());
+            for (score, named) in scores {
+                let of = |all: &Value, name: &str| all[lead][name].as_f64();
+                let (a, b) = (of(ours, score).unwrap(), of(theirs, named).unwrap());
                 assert!((a - b).abs() < 1e-6, "lead {}: {score}: {a} and {b}", lead + 1);
             }
         }
     };
+    let all = [
+        "pairs",
+        "coverage",
+        "mse",
+        "rmse",
+        "mae",
+        "bias",
+        "corr",
+        "rel_l2",
+        "ssim",
+        "csi_0.1",
+        "pod_0.1",
+        "far_0.5",
+        "fbias_0.5",
+    ];
+    let all = all.map(|score| (score, score));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = root.join("tests/python/scores.py");
+    let script = root.join("tests/python/verify_arrays.py");
     let arguments = [&observed, &forecasts, "u", "0.1", "0.5"];
     let output = Command::new(&python).arg(script).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    same(&serde_json::from_slice(&output.stdout).unwrap());
+    same(&serde_json::from_slice(&output.stdout).unwrap(), &all);
+
+    // Those that work on xarray, along the store's own dims.
+    let script = root.join("tests/python/verify_stores.py");
+    let arguments = [&observed, &forecasts, "u", "0.1"];
+    let output = Command::new(&python).arg(script).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let errors = ["mse", "rmse", "mae", "bias"].map(|score| (score, score));
+    let events = [("corr", "corr"), ("csi_0.1", "csi"), ("pod_0.1", "pod"), ("far_0.1", "far")];
+    for tool in ["scores", "xskillscore"] {
+        same(&theirs[tool], &[errors, events].concat());
+    }
+    // It is in no package registry: a checkout of it, on the path, is taken.
+    match &theirs["weatherbenchX"] {
+        Value::Null => eprintln!("no weatherbenchX; not tested"),
+        theirs => same(theirs, &errors),
+    }
 
     // A scorer that was written elsewhere, where it is at hand.
     let scorer = root.join("../shared/tools/score_forecast.py");
@@ -108,6 +128,6 @@ fn independent_scorers_read_our_stores_and_say_what_we_say() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        same(&read(&theirs)["scores"]["forecast"]);
+        same(&read(&theirs)["scores"]["forecast"], &all);
     }
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor};
 use physicnet::config::parse;
 use physicnet_connectors::synthetic::{Recording, SyntheticSource};
-use physicnet_operators::model::{Batch, Checkpoint};
+use physicnet_operators::model::{Batch, Checkpoint, PhysicNet};
 use physicnet_stream::Frame;
 
 /// The largest difference that counts as none, as a share of the field's range.
@@ -31,7 +31,7 @@ fn difference(ours: &Tensor, twins: &Tensor) -> f32 {
 /// `benches/peers/twin.py golden tests/golden` wrote them, with PyTorch 2.15.0.
 #[test]
 fn small_networks_of_every_part_say_what_pytorch_says() {
-    for name in ["plain", "full", "persistent"] {
+    for name in ["plain", "full", "persistent", "trained"] {
         let at = root().join("tests/golden");
         let net = Checkpoint::load(&at.join(format!("{name}.safetensors"))).unwrap();
         let net = net.network(&Device::Cpu).unwrap();
@@ -89,15 +89,65 @@ fn the_demo_says_what_pytorch_and_onnx_runtime_say() {
     let random = Batch { flow: flow.flow.clone(), ..random };
 
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(python);
-    command.arg(root().join("benches/peers/twin.py")).arg("check").arg(checkpoint);
+    let mut command = twin(&python, &["check", checkpoint.to_str().unwrap()]);
     for (name, batch) in [("flow", flow), ("gaps", gaps), ("random", random)] {
         let path = folder.path().join(name);
-        case::save(&net, &batch, &path).unwrap();
+        case::save(&net, &batch, None, &path).unwrap();
         command.arg(path);
     }
+    succeeds(command);
+}
+
+/// `twin.py`, ready to be run.
+fn twin(python: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join("benches/peers/twin.py")).args(arguments);
+    command
+}
+
+fn succeeds(mut command: Command) {
     let told = command.output().unwrap();
     let [out, err] = [&told.stdout, &told.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(told.status.success(), "{out}{err}");
     eprintln!("{out}");
+}
+
+/// The way there and back: our network, trained on in PyTorch, forecasts here what it forecasts
+/// there, and better than before.
+#[test]
+fn weights_that_pytorch_trained_load_here_and_say_what_they_say_there() {
+    let Some(python) = python() else {
+        eprintln!("no Python with PyTorch and ONNX Runtime; not tested");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let demo = root().join("configs/demo/checkpoint.safetensors");
+    let net = Checkpoint::load(&demo).unwrap().network(&Device::Cpu).unwrap();
+    let simulated: SyntheticSource =
+        parse("{field: {kind: navier_stokes, size: 32}}", false).unwrap();
+    let mut recording = Recording::new(&simulated, 0).unwrap();
+    let frames: Vec<Frame> = (0..40).map(|_| recording.next_frame().unwrap().unwrap()).collect();
+    let (history, horizon) = (net.config.history, net.config.horizon);
+    let starts = [0, 10, 20];
+    let windows = starts.map(|start| frames[start..start + history].to_vec());
+    let batch = || case::batch(&net, recording.sensor(), &windows).unwrap();
+    let futures = starts.map(|start| frames[start + history..][..horizon].to_vec());
+    let target = case::target(&net, recording.sensor(), &futures).unwrap();
+    case::save(&net, &batch(), Some(target.clone()), &at("taught")).unwrap();
+    let [taught, trained] = ["taught", "trained.safetensors"].map(at);
+    let (taught, trained) = (text(&taught), text(&trained));
+    succeeds(twin(&python, &["train", &text(&demo), &taught, &trained, "--steps", "30"]));
+
+    let after = Checkpoint::load(Path::new(&trained)).unwrap();
+    assert!(after.provenance.steps >= 30 && after.id != net.id);
+    let after = after.network(&Device::Cpu).unwrap();
+    let error = |net: &PhysicNet| {
+        let off = (net.forward(&batch()).unwrap().mean - &target).unwrap().abs().unwrap();
+        off.mean_all().unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert!(error(&after) < 0.95 * error(&net), "{} {}", error(&after), error(&net));
+    case::save(&after, &batch(), None, &at("case")).unwrap();
+    succeeds(twin(&python, &["check", &trained, &text(&at("case"))]));
 }

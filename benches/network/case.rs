@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use physicnet_operators::admission::Admitted;
-use physicnet_operators::cropping::{crop, fill_missing};
+use physicnet_operators::cropping::{Extent, crop, fill_missing};
 use physicnet_operators::experts::between;
 use physicnet_operators::model::{Batch, Outputs, PhysicNet};
 use physicnet_stream::{Frame, Sensor};
@@ -61,10 +61,39 @@ pub(crate) fn batch(
     })
 }
 
+/// What came after each window, lead by lead: transformed, `(B, H, W, lead * C)`, NaN where nothing was
+/// measured.
+pub(crate) fn target(
+    net: &PhysicNet,
+    sensor: &Arc<Sensor>,
+    futures: &[Vec<Frame>],
+) -> Result<Tensor> {
+    let config = &net.config;
+    let (leads, channels) = (config.horizon, config.variables.len());
+    let [_, height, width] = sensor.grid.shape();
+    let extent = Extent::new(height, width, config.stride());
+    let depth = leads * channels;
+    let mut all = Vec::new();
+    for future in futures {
+        ensure!(future.len() == leads, "{} frames of {leads}", future.len());
+        let mut target = vec![f32::NAN; extent.rows * extent.columns * depth];
+        for (lead, frame) in future.iter().enumerate() {
+            let view = crop(admitted(frame.clone()), sensor, config);
+            for (at, pixel) in view.values.chunks_exact(channels).enumerate() {
+                let place = (at / width * extent.columns + at % width) * depth + lead * channels;
+                target[place..place + channels].copy_from_slice(pixel);
+            }
+        }
+        all.extend(target);
+    }
+    let shape = (futures.len(), extent.rows, extent.columns, depth);
+    Ok(Tensor::from_vec(all, shape, &Device::Cpu)?)
+}
+
 /// What the network says of a batch, by name, and the codes of the newest frames.
 pub(crate) fn outputs(net: &PhysicNet, batch: &Batch) -> Result<BTreeMap<&'static str, Tensor>> {
-    let Outputs { mean, global, sharp, warped, correction, latent, chosen: _, commitment: _ } =
-        net.forward(batch)?;
+    let said = net.forward(batch)?;
+    let Outputs { mean, global, sharp, warped, correction, latent, .. } = said;
     let codes = net.codebook.as_ref().zip(latent.as_ref());
     let codes = codes.map(|(book, latent)| book.codes(latent)).transpose()?;
     let all = [
@@ -79,9 +108,15 @@ pub(crate) fn outputs(net: &PhysicNet, batch: &Batch) -> Result<BTreeMap<&'stati
     Ok(all.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect())
 }
 
-/// The safetensors file of both.
-pub(crate) fn save(net: &PhysicNet, batch: &Batch, path: &Path) -> Result<()> {
+/// The safetensors file of both, and of what came after where that is known.
+pub(crate) fn save(
+    net: &PhysicNet,
+    batch: &Batch,
+    target: Option<Tensor>,
+    path: &Path,
+) -> Result<()> {
     let mut all = outputs(net, batch)?;
+    all.extend(target.map(|target| ("target", target)));
     let Batch { frames, mask, flow, view: _ } = batch;
     all.extend([("frames", frames.clone()), ("mask", mask.clone()), ("flow", flow.clone())]);
     let all = all.into_iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.contiguous()?)));

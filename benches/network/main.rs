@@ -4,6 +4,7 @@
 mod case;
 mod time;
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,17 +28,25 @@ fn main() -> Result<()> {
     }
 }
 
-/// The window of each sensor of a store that begins at a frame, as a case.
+/// The window of each sensor of a store that begins at a frame, as a case; with what came after it,
+/// where the store goes on for so long.
 fn from_store(net: &PhysicNet, store: &str, first: usize, file: &Path) -> Result<()> {
     let archive = Archive::open(&ZarrSource::new(store))?;
-    let history = net.config.history;
-    let mut windows = Vec::new();
+    let (history, horizon) = (net.config.history, net.config.horizon);
+    let (mut windows, mut futures) = (Vec::new(), Vec::new());
     for sensor in 0..archive.sensors().len() {
         let there = archive.times(sensor).len();
         ensure!(first + history <= there, "{there} frames; {} are needed", first + history);
-        let frames = (first..first + history).map(|frame| Ok(archive.read(sensor, frame)?));
-        windows.push(frames.collect::<Result<Vec<_>>>()?);
+        let read = |frames: Range<usize>| -> Result<Vec<_>> {
+            frames.map(|frame| Ok(archive.read(sensor, frame)?)).collect()
+        };
+        windows.push(read(first..first + history)?);
+        if first + history + horizon <= there {
+            futures.push(read(first + history..first + history + horizon)?);
+        }
     }
     let sensor = archive.sensors().first().context("the store has no sensor")?;
-    case::save(net, &case::batch(net, sensor, &windows)?, file)
+    let known = futures.len() == windows.len();
+    let target = known.then(|| case::target(net, sensor, &futures)).transpose()?;
+    case::save(net, &case::batch(net, sensor, &windows)?, target, file)
 }

@@ -3,11 +3,13 @@
     python3 -m venv out/peers && out/peers/bin/pip install -r benches/peers/requirements-network.txt
     out/peers/bin/python benches/peers/twin.py check CHECKPOINT CASE...   ours, PyTorch, ONNX Runtime
     out/peers/bin/python benches/peers/twin.py export CHECKPOINT FILE.onnx --size 64 64 --batch 8
+    out/peers/bin/python benches/peers/twin.py train CHECKPOINT CASE FILE.safetensors --steps 100
     out/peers/bin/python benches/peers/twin.py golden tests/golden    writes them anew
 
 Written from the network's description and not from its kernels: channels first, PyTorch's own layers,
 a state_dict of the same names. The classical flow is an input, for it has no weights. A case is a
-safetensors file of inputs and of our outputs, channels last, as `bench-network case` writes it.
+safetensors file of inputs and of our outputs, channels last, as `bench-network case` writes it; to
+train on, it has the future as `target` (B, H, W, lead * C), transformed, NaN where nothing was measured.
 """
 
 import argparse
@@ -422,7 +424,7 @@ def check(args):
             outputs = twin(*inputs)
             exact = twin.double()(*(value.double() for value in inputs))
             twin.float()
-        lonely = set(outputs) ^ (set(case) - {*names, "codes"})
+        lonely = set(outputs) ^ (set(case) - {*names, "codes", "target"})
         if lonely:
             raise SystemExit(f"{path}: only one side says {', '.join(sorted(lonely))}")
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
@@ -444,6 +446,38 @@ def check(args):
                 wrong.append(f"{path}: codes")
     if wrong:
         raise SystemExit(f"they differ: {', '.join(wrong)}")
+
+
+def lower(twin, inputs, target, steps, rate):
+    """Trains the twin to say `target`; the mean absolute error of each step."""
+    optimiser = torch.optim.AdamW(twin.requires_grad_(True).parameters(), lr=rate)
+    losses, known = [], target.isfinite()
+    for _ in range(steps):
+        loss = (twin(*inputs)["mean"] - target)[known].abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    twin.requires_grad_(False)
+    return losses
+
+
+def save(twin, path, told, provenance):
+    """A checkpoint that PhysicNet loads: the state_dict, and what it is made of."""
+    physicnet = json.dumps({"config": told, "provenance": provenance})
+    save_file(twin.state_dict(), path, {"format": "pt", "physicnet": physicnet})
+
+
+def train(args):
+    twin, case = Twin.load(args.checkpoint), load_file(args.case)
+    inputs = [channels_first(case[name]) for name in ("frames", "mask", "flow")]
+    losses = lower(twin, inputs, channels_first(case["target"]), args.steps, args.learning_rate)
+    with safe_open(args.checkpoint, framework="pt") as file:
+        known = json.loads(file.metadata()["physicnet"])
+    provenance = known["provenance"]
+    provenance |= {"steps": provenance["steps"] + args.steps, "validation": {}}
+    save(twin, args.path, known["config"], provenance)
+    print(f"mean absolute error {losses[0]:.6f} before, {losses[-1]:.6f} at the last of {args.steps} steps")
 
 
 def golden(args):
@@ -470,18 +504,28 @@ def golden(args):
         for weight in twin.parameters():
             weight.copy_(draw(*weight.shape) / max(1, weight[0].numel()) ** 0.5)
         provenance = {"version": "twin", "data": [], "grid": [16, 16], "steps": 0, "seed": seed, "validation": {}}
-        metadata = {"format": "pt", "physicnet": json.dumps({"config": told, "provenance": provenance})}
-        save_file(twin.state_dict(), folder / f"{name}.safetensors", metadata)
+        save(twin, folder / f"{name}.safetensors", told, provenance)
 
         shape = (3 - channels, twin.config.history, channels, 16, 16)
         mask = torch.from_numpy((random.random(shape) > 0.1).astype("f4"))
         # Smooth, as flows are: along noise, paths part by as much as rounding moved them apart.
         flow = F.interpolate(2 * draw(shape[0], 2, 4, 4), scale_factor=4, mode="bilinear")
         inputs = {"frames": draw(*shape), "mask": mask, "flow": flow}
-        case = inputs | twin(**inputs)
-        codes = twin.quantization.codes(case["latent"]).to(torch.uint32)
-        case = {key: value.movedim(-3, -1).contiguous() for key, value in case.items()}
-        save_file(case | {"codes": codes}, folder / f"{name}.case.safetensors")
+        write_case(twin, inputs, folder / f"{name}.case.safetensors")
+        if name == "plain":
+            # The same network after a little training, in PyTorch: that the newest frame stays.
+            target = inputs["frames"][:, -1].repeat(1, twin.config.horizon, 1, 1)
+            losses = lower(twin, inputs.values(), target, 20, 1e-3)
+            assert losses[-1] < losses[0]
+            save(twin, folder / "trained.safetensors", told, provenance | {"steps": 20})
+            write_case(twin, inputs, folder / "trained.case.safetensors")
+
+
+def write_case(twin, inputs, path):
+    case = inputs | twin(**inputs)
+    codes = twin.quantization.codes(case["latent"]).to(torch.uint32)
+    case = {key: value.movedim(-3, -1).contiguous() for key, value in case.items()}
+    save_file(case | {"codes": codes}, path)
 
 
 def main():
@@ -491,6 +535,13 @@ def main():
     checks.add_argument("checkpoint")
     checks.add_argument("cases", nargs="+")
     checks.set_defaults(run=check)
+    trains = commands.add_parser("train", help="trains the weights of a checkpoint on a case, in PyTorch")
+    trains.add_argument("checkpoint")
+    trains.add_argument("case")
+    trains.add_argument("path")
+    trains.add_argument("--steps", type=int, default=100)
+    trains.add_argument("--learning-rate", type=float, default=1e-3)
+    trains.set_defaults(run=train)
     exports = commands.add_parser("export", help="writes the network as ONNX")
     exports.add_argument("checkpoint")
     exports.add_argument("path")

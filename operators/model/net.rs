@@ -60,6 +60,8 @@ pub struct Outputs {
     pub chosen: Tensor,
     /// The learned correction of the displacement, pixels, `(B, h, w, 2 * lead)`.
     pub correction: Option<Tensor>,
+    /// The displacement with its correction, pixels (dx, dy), `(B, H, W, 2 * lead)`.
+    pub displacement: Tensor,
     /// Mean squared distance of latents from their codes, in `hard` mode.
     pub commitment: Option<Tensor>,
     /// Latents of the newest frames, `(B, h, w, latent)`, cut off from the gradient.
@@ -147,6 +149,7 @@ impl PhysicNet {
             warped: carried.warped,
             chosen,
             correction: carried.correction,
+            displacement: carried.displacement,
             commitment,
             latent: latents.last().map(Tensor::detach),
         })

@@ -1,6 +1,6 @@
 """Scores a forecast store by the means of others: xarray opens it, pysteps and scikit-image score it.
 
-    scores.py OBSERVATIONS FORECASTS VARIABLE THRESHOLD... > rows.json
+    verify_arrays.py OBSERVATIONS FORECASTS VARIABLE THRESHOLD... > rows.json
 
 One row for each lead: sums over all pixels and reference times; `ssim` and `rel_l2` are means over
 forecasts. A pixel without an observation is not scored, one without a forecast lowers `coverage`.
