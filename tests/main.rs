@@ -1,6 +1,7 @@
 //! The command and the engine, as their users meet them.
 
 mod architecture;
+mod bucket;
 mod drift;
 mod extending;
 mod faults;
