@@ -2,6 +2,8 @@
 //!
 //! `cargo bench` prints a table; nothing is compared with an earlier run, since machines differ.
 
+mod reading;
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
@@ -33,6 +35,10 @@ fn main() -> Result<()> {
     // First, while nothing else has touched this process's memory.
     if wanted("memory") {
         memory(at)?;
+    }
+
+    if wanted("reading") {
+        reading::reading(at)?;
     }
 
     let network_of_ten = at.join("ten.safetensors");

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse, schema};
 use crate::evaluate::{Evaluation, Period, Wanted, evaluate, table};
 use crate::report::{self, document};
-use crate::training::{Told, TrainConfig, calibrate, suits, train};
+use crate::training::{Swept, Told, TrainConfig, calibrate, find_rate, suits, train};
 use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Kind, Publish, Run, Simulate, SwapFlags, Tail};
 
@@ -68,7 +68,8 @@ fn way_out(told: &str) -> String {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(flags) => run(flags),
-        Command::Train { file } => train_file(&load(&file)?),
+        Command::Train { file, find_lr: false } => train_file(&load(&file)?),
+        Command::Train { file, find_lr: true } => find_learning_rate(&load(&file)?),
         Command::Calibrate { file, checkpoint } => {
             let usage = calibrate(&load(&file)?, &checkpoint)?;
             say(&format!("{}: {}", checkpoint.display(), inspect::usage(&usage)))
@@ -193,8 +194,36 @@ fn train_file(config: &TrainConfig) -> Result<()> {
     let best = summary.best.map_or(String::new(), |(score, step)| {
         format!(", best validation {score:.5} at step {step}")
     });
-    let file = summary.checkpoint.display();
-    say(&format!("{how} after {} steps{best}: {file}", summary.steps))
+    let (file, [seconds, waited]) = (summary.checkpoint.display(), summary.seconds);
+    say(&format!(
+        "{how} after {} steps{best}: {file}\nreading was waited for {waited:.1} s of {seconds:.1} s",
+        summary.steps
+    ))
+}
+
+fn find_learning_rate(config: &TrainConfig) -> Result<()> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}")?);
+    let mut log = |step: u64, of: u64| {
+        bar.set_length(of);
+        bar.set_position(step);
+    };
+    let Swept { suggested, diverged, csv, picture } =
+        find_rate(config, &interruptible()?, &mut log)?;
+    bar.finish_and_clear();
+    let diverged = diverged.map_or("it diverged at none of those tried".to_owned(), |rate| {
+        format!("it diverged at {rate:.1e}")
+    });
+    let files = format!("{} and {}", csv.display(), picture.display());
+    match suggested {
+        Some(rate) => say(&format!(
+            "learning_rate: {rate:.1e}\nthere the loss falls most steeply; {diverged}: {files}"
+        )),
+        None => say(&format!(
+            "no learning rate lowered the loss, {diverged}: {files}. Is there anything to learn? A \
+             `batch` that is larger tells it more surely"
+        )),
+    }
 }
 
 fn evaluation(flags: Evaluate) -> Result<()> {

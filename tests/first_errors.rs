@@ -112,6 +112,11 @@ fn site(folder: &Path) {
             "train-out.yaml",
             "data: [{path: good.zarr}]\nout: text/out\nsplit: {train: 0.5, validation: 0.5}\n",
         ),
+        (
+            "train-transform.yaml",
+            "data: [{path: good.zarr}]\nout: out\n\
+             model: {variables: [{name: u, transform: {kind: log1p, scale: 0}}]}\n",
+        ),
         ("train-mixed.yaml", "data: [{path: good.zarr}, {path: warm.zarr}]\nout: out\n"),
         (
             "train-cut.yaml",
@@ -139,6 +144,7 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("validate absent.yaml", ["sources[0]: absent.zarr", &here]),
         ("train absent.job", ["absent.job", &here]),
         ("train train-absent.yaml", ["absent.zarr", &here]),
+        ("train --find-lr train-absent.yaml", ["absent.zarr", &here]),
         ("validate train-absent.yaml", ["absent.zarr", &here]),
         ("train train-init.yaml", ["absent.safetensors", &here]),
         // Something else than was meant.
@@ -168,6 +174,7 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("train train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("validate train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("train train-cut.yaml", ["cut/state.safetensors", "resume: false"]),
+        ("train train-transform.yaml", ["transform of u: scale: 0", "above 0"]),
         // An irregular cadence.
         ("train train-irregular.yaml", ["irregular", "cadence"]),
         ("validate train-irregular.yaml", ["irregular", "cadence"]),

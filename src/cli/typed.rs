@@ -33,12 +33,17 @@ pub(super) enum Command {
     Run(Run),
     /// Train a network on archives
     #[command(
-        after_help = "Example:\n  physicnet train train.yaml\n\nCtrl-C saves the state; started \
+        after_help = "Examples:\n  physicnet train train.yaml\n  physicnet train --find-lr train.yaml   # \
+        suggests a `learning_rate`, and trains nothing\n\nCtrl-C saves the state; started \
         again, training goes on from it to the same weights."
     )]
     Train {
         /// The training file
         file: PathBuf,
+        /// Try learning rates over a hundred steps, say which one lowers the loss most steeply, and
+        /// leave learning_rate.csv and learning_rate.png in `out`; nothing else changes
+        #[arg(long)]
+        find_lr: bool,
     },
     /// Count a checkpoint's codes on its training data, for drift
     #[command(

@@ -71,10 +71,10 @@ pub enum ErrorKind {
 pub struct LossConfig {
     /// The error that both heads lower.
     pub error: ErrorKind,
-    /// The weight of squared error in physical units, over the variance that the chosen expert
+    /// The weight of the first variable's squared error in physical units, over the variance that the chosen expert
     /// leaves: for skewed rates, whose mean is not the inverse of the transformed mean.
     pub physical: f64,
-    /// The weight of 1 - CSI, made smooth, on the sharp head.
+    /// The weight of the first variable's 1 - CSI, made smooth, on the sharp head.
     pub soft_csi: f64,
     /// Thresholds of the soft CSI, in physical units.
     pub thresholds: Vec<f64>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use physicnet_connectors::zarr::{Archive, shown};
-use physicnet_operators::cropping::{Transform, View};
+use physicnet_operators::cropping::View;
 use physicnet_operators::model::{ModelConfig, VariableConfig};
 use physicnet_stream::{Frame, Sensor, format_time};
 
@@ -16,7 +16,7 @@ use crate::config::measures;
 
 /// A window: where its first frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(crate) struct Place {
     archive: usize,
     sensor: usize,
     first: usize,
@@ -171,32 +171,29 @@ impl Data {
         Ok(())
     }
 
-    /// Fits the transforms that say `standardise` without numbers, on training frames.
+    /// Fits what the transforms leave out, on training frames.
     fn fit(&self, model: &mut ModelConfig) -> Result<()> {
         if model.variables.iter().all(|variable| variable.transform.fitted()) {
             return Ok(());
         }
-        let channels = model.variables.len();
-        let (mut n, mut sum, mut squares) =
-            (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+        // Of each channel: count, sum, squares and magnitudes.
+        let mut all = vec![[0.0_f64; 4]; model.variables.len()];
         let every = (self.training.len() / 500).max(1);
         for place in self.training.iter().step_by(every) {
             let frame = self.archives[place.archive].read_or_miss(place.sensor, place.first)?;
             let plane = frame.shape[1] * frame.shape[2];
-            for (c, values) in frame.data.chunks_exact(plane).enumerate() {
+            for (sums, values) in all.iter_mut().zip(frame.data.chunks_exact(plane)) {
                 for x in values.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)) {
-                    (n[c], sum[c], squares[c]) = (n[c] + 1.0, sum[c] + x, squares[c] + x * x);
+                    let add = [1.0, x, x * x, x.abs()];
+                    sums.iter_mut().zip(add).for_each(|(sum, add)| *sum += add);
                 }
             }
         }
-        for (c, variable) in model.variables.iter_mut().enumerate() {
-            if let Transform::Standardise { mean, std } = &mut variable.transform {
-                ensure!(n[c] > 0.0, "{}: the training part measured nothing", variable.name);
-                let m = mean.unwrap_or(sum[c] / n[c]);
-                let variance = (squares[c] / n[c] - (sum[c] / n[c]).powi(2)).max(0.0);
-                *mean = Some(m);
-                *std = Some(std.unwrap_or(variance.sqrt()).max(1e-12));
-            }
+        for ([n, sum, squares, sizes], variable) in all.into_iter().zip(&mut model.variables) {
+            let known = variable.transform.fitted();
+            ensure!(known || n > 0.0, "{}: the training part measured nothing", variable.name);
+            let variance = (squares / n - (sum / n).powi(2)).max(0.0);
+            variable.transform.fit(sum / n, variance.sqrt(), sizes / n);
         }
         Ok(())
     }
@@ -283,34 +280,19 @@ impl Data {
         all[begin + random.below(end - begin)]
     }
 
-    /// Every window of the validation part, thinned to `most`.
-    pub(crate) fn validation(
-        &self,
-        model: &ModelConfig,
-        most: usize,
-    ) -> impl Iterator<Item = Result<Sample>> {
-        self.thinned(&self.validation, model, most)
+    /// The windows of the validation part, thinned to `most`.
+    pub(crate) fn validation(&self, most: usize) -> Vec<Place> {
+        thinned(&self.validation, most)
     }
 
-    /// Every window of the training part as it is, thinned to `most`.
-    pub(crate) fn spread(
-        &self,
-        model: &ModelConfig,
-        most: usize,
-    ) -> impl Iterator<Item = Result<Sample>> {
-        self.thinned(&self.training, model, most)
+    /// The windows of the training part, thinned to `most`.
+    pub(crate) fn spread(&self, most: usize) -> Vec<Place> {
+        thinned(&self.training, most)
     }
 
-    fn thinned(
-        &self,
-        places: &[Place],
-        model: &ModelConfig,
-        most: usize,
-    ) -> impl Iterator<Item = Result<Sample>> {
-        let every = places.len().div_ceil(most.max(1)).max(1);
-        let sample =
-            move |&place: &Place| self.planes(place, model)?.sample(model, false, self.name(place));
-        places.iter().step_by(every).map(sample)
+    /// A window as it is.
+    pub(crate) fn whole(&self, place: Place, model: &ModelConfig) -> Result<Sample> {
+        self.planes(place, model)?.sample(model, false, self.name(place))
     }
 
     /// The local view of a window, by its sensor and reference time.
@@ -341,10 +323,21 @@ impl Data {
     }
 }
 
+/// Every so manieth place, at most `most`.
+fn thinned(places: &[Place], most: usize) -> Vec<Place> {
+    let every = places.len().div_ceil(most.max(1)).max(1);
+    places.iter().step_by(every).copied().collect()
+}
+
 /// Fills what the model leaves to its data.
 fn complete(model: &mut ModelConfig, sensor: &Sensor) -> Result<()> {
     if model.variables.is_empty() {
         model.variables = sensor.grid.variables.iter().map(VariableConfig::for_variable).collect();
+    }
+    for (variable, measured) in model.variables.iter_mut().zip(&sensor.grid.variables) {
+        if variable.units.is_empty() && variable.name == measured.name {
+            variable.units.clone_from(&measured.units);
+        }
     }
     if model.cadence.is_none() {
         model.cadence = Some(sensor.cadence);

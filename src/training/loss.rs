@@ -12,7 +12,7 @@ use super::sample::Sample;
 pub(crate) struct Losses {
     /// The sum that is differentiated.
     pub(crate) total: Tensor,
-    /// Each part as a number, unweighted.
+    /// The sum as `loss`, then each part as a number, unweighted.
     pub(crate) parts: Vec<(&'static str, f64)>,
 }
 
@@ -23,7 +23,9 @@ pub(crate) struct Loss {
     leads: Tensor,
     /// Thresholds in transformed units.
     thresholds: Vec<f64>,
+    /// That of the first variable.
     transform: Transform,
+    channels: usize,
     /// Physical variance that the chosen expert leaves.
     variance: f64,
 }
@@ -55,6 +57,7 @@ impl Loss {
             leads: Tensor::from_vec(each, (1, 1, 1, depth), &Device::Cpu)?,
             thresholds,
             transform,
+            channels,
             variance: variance.max(1e-12),
         })
     }
@@ -78,7 +81,7 @@ impl Loss {
         let mut parts: Vec<(&'static str, f64, Tensor)> =
             vec![("mean", 1.0, mean(&out.mean, error)?)];
         if physical > 0.0 {
-            parts.push(("physical", physical, self.physical(&out.mean, sample, &weight, count)?));
+            parts.push(("physical", physical, self.physical(&out.mean, sample, &weight)?));
         }
         if let Some(global) = &out.global {
             parts.push(("global", 1.0, mean(global, error)?));
@@ -97,45 +100,50 @@ impl Loss {
             parts.push(("codes", commitment, distance.clone()));
         }
         let mut total = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
-        let mut told = Vec::new();
+        let mut told = vec![("loss", 0.0)];
         for (name, weight, part) in parts {
             told.push((name, f64::from(part.to_scalar::<f32>()?)));
             total = (total + (part * weight)?)?;
         }
+        told[0].1 = f64::from(total.to_scalar::<f32>()?);
         Ok(Losses { total, parts: told })
     }
 
-    /// Squared error in physical units over the expert's, on the first variable's transform.
-    fn physical(
-        &self,
-        field: &Tensor,
-        sample: &Sample,
-        weight: &Tensor,
-        count: f32,
-    ) -> Result<Tensor> {
-        let Transform::LogRate { floor } = self.transform else {
+    /// Squared error of the first variable in physical units, over the expert's.
+    fn physical(&self, field: &Tensor, sample: &Sample, weight: &Tensor) -> Result<Tensor> {
+        let (field, target) = (self.first(field)?, self.first(&sample.target)?);
+        let weight = self.first(weight)?;
+        let count = self.first(&sample.weight)?.sum_all()?.to_scalar::<f32>()?.max(1.0);
+        let physical = |x: &Tensor| inverse(&self.transform, x);
+        let (off, scale) = match (physical(&field)?, physical(&target)?) {
+            (Some(field), Some(target)) => ((field - target)?, self.variance),
             // An affine transform: squared error is the same up to scale.
-            let off = ((field - &sample.target)?.sqr()? * weight)?;
-            return Ok((off.sum_all()? / f64::from(count))?);
+            _ => ((field - target)?, 1.0),
         };
-        // Capped at about 200 units above the floor's scale: one wild pixel must not own the step.
-        let inverse = |v: &Tensor| -> Result<Tensor> {
-            Ok((((v.clamp(0f32, 3.8f32)? * 2.0)?.exp()? - 1.0)? * floor)?)
-        };
-        let off = ((inverse(field)? - inverse(&sample.target)?)?.sqr()? * weight)?;
-        Ok((off.sum_all()? / (f64::from(count) * self.variance))?)
+        Ok(((off.sqr()? * weight)?.sum_all()? / (f64::from(count) * scale))?)
+    }
+
+    /// What is the first variable's of `(1, H, W, lead * C)`.
+    fn first(&self, field: &Tensor) -> Result<Tensor> {
+        if self.channels == 1 {
+            return Ok(field.clone());
+        }
+        let (b, h, w, depth) = field.dims4()?;
+        let split = field.reshape((b, h, w, depth / self.channels, self.channels))?;
+        Ok(split.narrow(4, 0, 1)?.squeeze(4)?)
     }
 
     /// `1 - CSI`, each pixel counted by how surely it passes the threshold; the mean over leads
     /// and thresholds.
     pub(super) fn soft_csi(&self, field: &Tensor, sample: &Sample) -> Result<Tensor> {
+        let (field, target) = (self.first(field)?, self.first(&sample.target)?);
+        let weight = self.first(&sample.weight)?;
         let per_lead = |x: &Tensor| x.sum((0, 1, 2));
         let mut sum: Option<Tensor> = None;
         for &threshold in &self.thresholds {
-            let yes =
-                (sample.target.ge(threshold)?.to_dtype(candle_core::DType::F32)? * &sample.weight)?;
-            let sure = candle_nn::ops::sigmoid(&((field - threshold)? / SOFTNESS)?)?;
-            let sure = (sure * &sample.weight)?;
+            let yes = (target.ge(threshold)?.to_dtype(candle_core::DType::F32)? * &weight)?;
+            let sure = candle_nn::ops::sigmoid(&((&field - threshold)? / SOFTNESS)?)?;
+            let sure = (sure * &weight)?;
             let hits = (&sure * &yes)?;
             let either = ((&sure + &yes)? - &hits)?;
             let csi = ((per_lead(&hits)? + 1.0)? / (per_lead(&either)? + 1.0)?)?;
@@ -148,6 +156,28 @@ impl Loss {
         let sum = sum.expect("called with thresholds");
         Ok((sum / self.thresholds.len() as f64)?)
     }
+}
+
+/// Physical values of transformed ones; `None` where the transform is affine. Capped where one wild
+/// pixel would own the step: at about 200 units above the floor's scale of rates, at a thousand scales.
+fn inverse(transform: &Transform, v: &Tensor) -> Result<Option<Tensor>> {
+    let odd = |size: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>| -> Result<Option<Tensor>> {
+        Ok(Some((size(&v.relu()?)? - size(&v.neg()?.relu()?)?)?))
+    };
+    Ok(match *transform {
+        Transform::Identity | Transform::Standardise { .. } => None,
+        Transform::LogRate { floor } => {
+            Some((((v.clamp(0f32, 3.8f32)? * 2.0)?.exp()? - 1.0)? * floor)?)
+        }
+        Transform::Log1p { scale } => {
+            let scale = scale.unwrap_or(1.0);
+            odd(&|v| (v.clamp(0f32, 7f32)?.exp()? - 1.0)? * scale)?
+        }
+        Transform::Sqrt { scale } => {
+            let scale = scale.unwrap_or(1.0);
+            odd(&|v| v.clamp(0f32, 32f32)?.sqr()? * scale)?
+        }
+    })
 }
 
 /// The mean absolute step, in units of four pixels, between neighbouring latent cells of a flow `(B, h, w, 2 * lead)`.

@@ -30,6 +30,8 @@ pub(crate) struct Sample {
     pub(crate) target: Tensor,
     /// 1 where it counts: `(1, H, W, lead * C)`.
     pub(crate) weight: Tensor,
+    /// How the frame lies in it.
+    pub(crate) extent: Extent,
     /// Where it was read, for error messages.
     pub(crate) place: String,
 }
@@ -218,6 +220,7 @@ impl Planes {
             },
             target: Tensor::from_vec(target, (1, rows, columns, depth), device)?,
             weight: Tensor::from_vec(weight, (1, rows, columns, depth), device)?,
+            extent,
             place,
         })
     }

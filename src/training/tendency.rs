@@ -27,8 +27,8 @@ pub(super) fn fit(net: &PhysicNet, data: &Data, weights: &mut Named) -> Result<(
     let (leads, channels) = (net.config.horizon, net.config.variables.len());
     let terms = net.config.tendency * channels;
     let mut sums = vec![Normal::new(terms + 1); leads * channels];
-    for sample in data.spread(&net.config, WINDOWS) {
-        let sample = sample?;
+    for place in data.spread(WINDOWS) {
+        let sample = data.whole(place, &net.config)?;
         let batch = &sample.batch;
         let newest = batch.frames.narrow(1, net.config.history - 1, 1)?.squeeze(1)?.contiguous()?;
         let (past, prior) = (net.past(batch)?, net.prior(&batch.flow)?);

@@ -52,7 +52,8 @@ fn parts(by: By) -> [BTreeSet<(String, usize)>; 2] {
     let drawn = (0..600).map(|index| data.training(&config, &model, 0, index).unwrap().place);
     let drawn: BTreeSet<_> = drawn.flat_map(whole).collect();
     assert_eq!(drawn, listed[0], "windows outside their part are drawn");
-    let all = data.validation(&model, usize::MAX).map(|sample| sample.unwrap().place);
+    let all = data.validation(usize::MAX).into_iter();
+    let all = all.map(|place| data.whole(place, &model).unwrap().place);
     let all: BTreeSet<_> = all.flat_map(whole).collect();
     assert_eq!(all, listed[1]);
     listed.iter_mut().for_each(|part| assert!(!part.is_empty()));
@@ -99,4 +100,34 @@ fn archives_are_drawn_as_often_as_the_mix_says() {
     for (share, expected) in shares.into_iter().zip([7.0 / 31.0, 0.25, 1.0]) {
         assert!((share - expected).abs() < 0.07, "{share} instead of {expected}");
     }
+}
+
+#[test]
+fn archives_of_several_grids_and_cadences_train_one_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(40, false), "several");
+    config.model = ModelConfig { boundary: Boundary::Open, ..config.model };
+    // Twice as wide and three times as slow.
+    let grid = Grid {
+        variables: vec![Variable { name: "u".into(), units: "m s-1".into() }],
+        y: Axis::index("y", SIDE),
+        x: Axis::index("x", 2 * SIDE),
+    };
+    let path = folder.path().join("wide.zarr");
+    let mut writer = ArchiveWriter::create(&path, &grid, None, serde_json::Map::new()).unwrap();
+    for frame in frames(30, false) {
+        let rows = frame.data.chunks(SIDE).flat_map(|row| row.repeat(2)).collect();
+        let (shape, valid_time) = ([1, SIDE, 2 * SIDE], 3 * frame.valid_time);
+        writer.append(0, &Frame { shape, valid_time, data: rows, ..frame }).unwrap();
+    }
+    writer.finish().unwrap();
+    config.data.push(ZarrSource::new(path));
+    config.mix = vec![1.0, 1.0];
+    let mut model = config.model.clone();
+    let data = Data::open(&config, &mut model).unwrap();
+    let widths: BTreeSet<_> = (0..20)
+        .map(|index| data.training(&config, &model, 0, index).unwrap().target.dims()[2])
+        .collect();
+    assert_eq!(widths, [SIDE, 2 * SIDE].into());
+    assert!(run(&config).best.is_some());
 }

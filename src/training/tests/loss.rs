@@ -11,6 +11,7 @@ fn outputs(values: Vec<f32>) -> Outputs {
         sharp: Some(field.clone()),
         warped: field.clone(),
         chosen: field,
+        displacement: Tensor::zeros((1, 1, 4, 2), candle_core::DType::F32, &Device::Cpu).unwrap(),
         correction: None,
         commitment: None,
         latent: None,
@@ -88,11 +89,13 @@ fn the_whole_loss_has_its_gradients() {
                 warped: warped.clone(),
                 chosen: mean.clone(),
                 correction: Some(correction.clone()),
+                displacement: correction.clone(),
                 commitment: Some(commitment.clone()),
                 latent: None,
             };
             let losses = loss.of(&out, &sample).unwrap();
-            assert_eq!(losses.parts.len(), 8);
+            assert_eq!(losses.parts.len(), 9);
+            assert_eq!(losses.parts[0].0, "loss");
             losses.total
         };
         let vars = inputs.iter().map(|(values, shape)| {
@@ -116,5 +119,46 @@ fn the_whole_loss_has_its_gradients() {
                 assert!(near, "input {which}, value {at}: {} {difference}", slope[at]);
             }
         }
+    }
+}
+
+#[test]
+fn physical_errors_are_those_of_the_first_variable_in_its_units() {
+    let transforms = [
+        Transform::LogRate { floor: 0.1 },
+        Transform::Log1p { scale: Some(2.0) },
+        Transform::Sqrt { scale: Some(3.0) },
+    ];
+    let settings = LossConfig { physical: 1.0, ..LossConfig::default() };
+    let one = |v: Vec<f32>| Tensor::from_vec(v, (1, 1, 4, 1), &Device::Cpu).unwrap();
+    let (said, came) = (vec![0.3, -0.4, 1.2, 0.8], vec![0.5, 0.2, -0.9, 0.7]);
+    for transform in transforms {
+        let mut model = ModelConfig { horizon: 1, ..model() };
+        model.variables[0].transform = transform;
+        let physical = |model: &ModelConfig, field: Tensor, sample: &Sample| {
+            let loss = Loss::new(&settings, model, &[1.0], 0.5).unwrap();
+            let out =
+                Outputs { mean: field.clone(), warped: field.clone(), ..outputs(vec![0.0; 4]) };
+            let out = Outputs { sharp: None, chosen: field, ..out };
+            let parts: BTreeMap<_, _> = loss.of(&out, sample).unwrap().parts.into_iter().collect();
+            parts["physical"]
+        };
+        let alone = sample(came.clone(), vec![1.0, 1.0, 1.0, 0.0]);
+        let found = physical(&model, one(said.clone()), &alone);
+        let off =
+            |(a, b): (&f32, &f32)| f64::from(transform.inverse(*a) - transform.inverse(*b)).powi(2);
+        let expected = said[..3].iter().zip(&came).map(off).sum::<f64>() / 3.0 / 0.5;
+        assert!((found - expected).abs() < 1e-4 * expected, "{transform:?}: {found} {expected}");
+
+        // A second variable beside it changes nothing.
+        model.variables.push(VariableConfig { name: "v".into(), ..model.variables[0].clone() });
+        let beside = |values: &[f32], other: f32| {
+            let both = values.iter().flat_map(|v| [*v, other]).collect();
+            Tensor::from_vec(both, (1, 1, 4, 2), &Device::Cpu).unwrap()
+        };
+        let (target, weight) = (beside(&came, 9.0), beside(&[1.0, 1.0, 1.0, 0.0], 1.0));
+        let both = Sample { target, weight, ..sample(came.clone(), vec![1.0; 4]) };
+        let found = physical(&model, beside(&said, -5.0), &both);
+        assert!((found - expected).abs() < 1e-4 * expected, "{transform:?}: {found} {expected}");
     }
 }
