@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use physicnet::config::{Job, parse};
 use physicnet::evaluate::{Period, Wanted, evaluate};
-use physicnet::training::{TrainConfig, train};
+use physicnet::training::{Seconds, TrainConfig, train};
 use physicnet_connectors::synthetic::SyntheticSource;
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_stream::Stop;
@@ -42,17 +42,11 @@ pub(crate) fn reading(at: &Path) -> Result<()> {
             at.join(format!("trained{set}")).display()
         );
         let config: TrainConfig = parse(&text, false)?;
-        let mut waited = Vec::new();
-        let mut keep = |told: &physicnet::training::Told| {
-            let mut seconds = told.health.iter().filter(|(part, _)| *part == "waited");
-            waited.extend(seconds.next().map(|(_, seconds)| *seconds));
-        };
-        let summary = train(&config, &Stop::default(), &mut keep)?;
-        let [all, _] = summary.seconds;
-        let (first, rest) = (waited.first().copied().unwrap_or_default(), waited.iter().skip(1));
-        let rest: f64 = rest.sum();
+        let summary = train(&config, &Stop::default(), &mut |_| ())?;
+        let Seconds { all, waited, read } = summary.seconds;
         say(&format!(
-            "    training, 40 steps on 2 threads: {rest:.2} of {all:.1} s, and {first:.2} s for the first batch"
+            "    training, 40 steps on 2 threads: {all:.1} s, windows waited for {waited:.2} s, \
+             reading took {read:.3} s of the loader"
         ))?;
         let alone = alone(&store)?;
         for workers in [1, 2] {

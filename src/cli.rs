@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Job, ModelSection, load, parse, schema};
 use crate::evaluate::{Evaluation, Period, Wanted, evaluate, table};
 use crate::report::{self, document};
-use crate::training::{Swept, Told, TrainConfig, calibrate, find_rate, suits, train};
+use crate::training::{Seconds, Swept, Told, TrainConfig, calibrate, find_rate, suits, train};
 use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Kind, Publish, Run, Simulate, SwapFlags, Tail};
 
@@ -177,7 +177,7 @@ fn train_file(config: &TrainConfig) -> Result<()> {
         let text =
             format!("{}  {fps:.0} frames/s  {}:{:02} left", parts.join(" "), left / 60, left % 60);
         bar.set_message(text);
-        if let Some(validation) = &told.validation {
+        if let Some(validation) = told.validation.as_ref().filter(|scores| !scores.is_empty()) {
             let scores: Vec<String> =
                 validation.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
             let line = format!("step {}: {}", told.step, scores.join(" "));
@@ -194,9 +194,11 @@ fn train_file(config: &TrainConfig) -> Result<()> {
     let best = summary.best.map_or(String::new(), |(score, step)| {
         format!(", best validation {score:.5} at step {step}")
     });
-    let (file, [seconds, waited]) = (summary.checkpoint.display(), summary.seconds);
+    let (file, seconds) = (summary.checkpoint.display(), summary.seconds);
+    let Seconds { all, waited, read } = seconds;
     say(&format!(
-        "{how} after {} steps{best}: {file}\nreading was waited for {waited:.1} s of {seconds:.1} s",
+        "{how} after {} steps{best}: {file}\n{all:.1} s, of which windows were waited for {waited:.1} s; \
+         reading them took {read:.1} s of the threads beside",
         summary.steps
     ))
 }

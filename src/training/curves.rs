@@ -53,7 +53,11 @@ pub(super) fn draw(out: &Path) -> Result<()> {
     if !validation.curves.is_empty() {
         charts.push(validation);
     }
-    charts.push(chart("learning rate", &is("learning_rate")));
+    let rate = chart("learning rate", &is("learning_rate"));
+    let values = rate.curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value);
+    // From 0, where it ends.
+    let peak = values.fold(0.0, f64::max);
+    charts.push(Chart { y: AxisOf::linear("learning rate", 0.0, 1.05 * peak.max(1e-12)), ..rate });
     plot(&out.display().to_string(), &charts).save(&out.join("curves.png"))
 }
 

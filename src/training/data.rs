@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use physicnet_connectors::zarr::{Archive, shown};
@@ -245,10 +246,11 @@ impl Data {
         index: usize,
     ) -> Result<Sample> {
         let mut random = Random::new(config.seed, &[step, index as u64]);
-        let mut tried = 0;
+        let (mut tried, mut read) = (0, Duration::ZERO);
         loop {
             let place = self.draw(&config.mix, &mut random);
             let mut planes = self.planes(place, model)?;
+            read += planes.read;
             let cut = self.crop > 0 && (self.crop < planes.height || self.crop < planes.width);
             // A view with too little in it teaches nothing; after many tries take what there is.
             let good = !cut || planes.crop(self.crop, self.min_measured, &mut random);
@@ -257,6 +259,7 @@ impl Data {
                 planes.augment(&config.augment, &mut random);
                 let mut sample = planes.sample(model, cut, self.name(place))?;
                 sample.batch.view = self.view(place, model, &sample)?;
+                sample.read = read;
                 return Ok(sample);
             }
         }
@@ -310,10 +313,14 @@ impl Data {
     fn planes(&self, place: Place, model: &ModelConfig) -> Result<Planes> {
         let store = &self.archives[place.archive];
         let length = model.history + model.horizon;
+        let begun = Instant::now();
         let frames: Vec<Frame> = (place.first..place.first + length)
             .map(|frame| store.read_or_miss(place.sensor, frame))
             .collect::<physicnet_stream::Result<_>>()?;
-        Ok(Planes::new(&frames, model))
+        let read = begun.elapsed();
+        let mut planes = Planes::new(&frames, model);
+        planes.read = read;
+        Ok(planes)
     }
 
     fn name(&self, place: Place) -> String {

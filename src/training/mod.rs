@@ -57,8 +57,19 @@ pub struct Summary {
     pub checkpoint: PathBuf,
     /// Whether it was asked to stop before its end.
     pub stopped: bool,
-    /// Seconds of this sitting, and how many of them it waited for windows to be read.
-    pub seconds: [f64; 2],
+    /// Where the time of this sitting went.
+    pub seconds: Seconds,
+}
+
+/// Seconds of a sitting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    /// All of it.
+    pub all: f64,
+    /// Those in which the network waited for windows: to be read, cut and given their motion.
+    pub waited: f64,
+    /// Those that threads spent reading, added up over the threads.
+    pub read: f64,
 }
 
 /// What a step tells about itself.
@@ -71,7 +82,7 @@ pub struct Told {
     /// The parts of the loss, averaged over the batch.
     pub loss: Vec<(&'static str, f64)>,
     /// What else was measured: of gradients, codes and motion, the learning rate, the seconds
-    /// that were waited for the windows.
+    /// that the windows were waited for and read.
     pub health: Vec<(&'static str, f64)>,
     /// Frames seen a second.
     pub frames_per_second: f64,

@@ -121,22 +121,22 @@ fn sweep(
     Ok(tried)
 }
 
-/// The means over some steps to either side; what diverged is left out.
+/// The medians over some steps to either side: one hard batch must not hide what the others say.
 fn smooth(tried: &[Tried]) -> Vec<f64> {
-    let mean = |at: usize| {
-        let near = &tried[at.saturating_sub(SMOOTH)..(at + SMOOTH + 1).min(tried.len())];
-        let (sum, count) = (near.iter().filter(|t| within(t.ratio)))
-            .fold((0.0, 0.0), |(sum, n), t| (sum + t.ratio, n + 1.0));
-        sum / count
+    let median = |at: usize| {
+        let near = at.saturating_sub(SMOOTH)..(at + SMOOTH + 1).min(tried.len());
+        let mut near: Vec<f64> = tried[near].iter().map(|t| t.ratio).collect();
+        near.sort_unstable_by(f64::total_cmp);
+        near[near.len() / 2]
     };
-    (0..tried.len()).map(mean).collect()
+    (0..tried.len()).map(median).collect()
 }
 
 /// The rate at which the smoothed loss falls most, before its least value; `None` where that is not
-/// clearly below the start.
+/// below the start: by little at least, since a network that starts as its expert has far to go.
 fn steepest(tried: &[Tried], smoothed: &[f64]) -> Option<f64> {
     let least = (0..smoothed.len()).min_by(|a, b| smoothed[*a].total_cmp(&smoothed[*b]))?;
-    if smoothed[least] > 0.98 * smoothed[0] {
+    if smoothed[least] > 0.998 * smoothed[0] {
         return None;
     }
     // The slope over as many steps as are smoothed: rates grow by the same factor each.
@@ -155,7 +155,8 @@ fn draw(tried: &[Tried], smoothed: &[f64], suggested: Option<f64>) -> crate::ren
     };
     let each = curve("each batch", &|at| tried[at].ratio);
     let curves = vec![each, curve("smoothed", &|at| smoothed[at])];
-    let shown = curves[0].points.iter().map(|(_, value)| *value).filter(|value| within(*value));
+    // What diverges leaves the picture, or nothing else would be seen.
+    let shown = curves[0].points.iter().map(|(_, value)| *value).filter(|value| *value < 1.5);
     let chart = Chart {
         x: AxisOf::decades("learning rate", RATES[0], RATES[1]),
         y: AxisOf::holding("loss / loss of the start weights", shown),

@@ -23,7 +23,7 @@ use super::scores::{scores, yardstick};
 use super::state::{self, Notes};
 use super::threads::on_threads;
 use super::weights::{draw, known};
-use super::{Summary, Told, curves, measures, tendency, usage};
+use super::{Seconds, Summary, Told, curves, measures, tendency, usage};
 
 /// A run: what it trains, on what, and how far it is.
 pub(super) struct Run<'a> {
@@ -100,7 +100,8 @@ impl<'a> Run<'a> {
     /// As [`train`](super::train) says.
     pub(super) fn go(&mut self, stop: &Stop, log: &mut dyn FnMut(&Told)) -> Result<Summary> {
         let csv = measures::open(&self.config.out, self.optimiser.step)?;
-        let mut sitting = Sitting { csv, begun: Instant::now(), before: self.seconds, waited: 0.0 };
+        let spent = Seconds::default();
+        let mut sitting = Sitting { csv, begun: Instant::now(), before: self.seconds, spent };
         let config = self.config;
         // The loader reads while the loop changes the weights.
         let (data, model) = (Arc::clone(&self.data), self.model.clone());
@@ -118,7 +119,8 @@ impl<'a> Run<'a> {
         };
         self.save(true)?;
         curves::draw(&config.out)?;
-        let seconds = [sitting.begun.elapsed().as_secs_f64(), sitting.waited];
+        let all = sitting.begun.elapsed().as_secs_f64();
+        let seconds = Seconds { all, ..sitting.spent };
         let [best, last] =
             ["best", "last"].map(|name| config.out.join(name).with_extension("safetensors"));
         // Whoever interrupts does not wait for it; the sitting that ends the run does it.
@@ -153,10 +155,12 @@ impl<'a> Run<'a> {
             }
             let (batch, waited) = ahead.next()?;
             let waited = waited.as_secs_f64();
-            sitting.waited += waited;
+            let read = batch.iter().map(|sample| sample.read.as_secs_f64()).sum::<f64>();
+            sitting.spent.waited += waited;
+            sitting.spent.read += read;
             let rate = rate_at(done, config);
             let Parts { loss, mut health } = self.step(&batch, rate)?;
-            health.extend([("learning_rate", rate), ("waited", waited)]);
+            health.extend([("learning_rate", rate), ("waited", waited), ("read", read)]);
             let step = self.optimiser.step;
             let mut validation = None;
             if step.is_multiple_of(config.validate_every) || step == config.steps {
@@ -182,7 +186,10 @@ impl<'a> Run<'a> {
             let frames_per_second = frames as f64 / per_step;
             log(&Told { step, of, loss, health, frames_per_second, left, validation });
         }
-        if !self.optimiser.step.is_multiple_of(config.validate_every) {
+        // The clock ended it between two validations.
+        if self.optimiser.step < config.steps
+            && !self.optimiser.step.is_multiple_of(config.validate_every)
+        {
             let validation = Some(self.validate()?);
             let step = self.optimiser.step;
             let (loss, health) = (Vec::new(), Vec::new());
@@ -387,8 +394,8 @@ struct Sitting {
     begun: Instant,
     /// Seconds of the sittings before it.
     before: f64,
-    /// Seconds that it waited for windows.
-    waited: f64,
+    /// What it has spent, but for all of it.
+    spent: Seconds,
 }
 
 impl Sitting {

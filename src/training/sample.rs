@@ -1,5 +1,7 @@
 //! One window with its future, cut, augmented and ready for the network.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use physicnet_operators::cropping::Extent;
@@ -20,6 +22,8 @@ pub(crate) struct Planes {
     pub(super) width: usize,
     channels: usize,
     history: usize,
+    /// How long the frames were read, on this thread.
+    pub(super) read: Duration,
 }
 
 /// What a step needs of one window.
@@ -34,6 +38,8 @@ pub(crate) struct Sample {
     pub(crate) extent: Extent,
     /// Where it was read, for error messages.
     pub(crate) place: String,
+    /// How long its frames were read.
+    pub(crate) read: Duration,
 }
 
 impl Planes {
@@ -58,7 +64,7 @@ impl Planes {
         let previous = first(filled(&frames[..history - 1]));
         let transform = &config.variables[0].transform;
         let flow = between(&newest, &previous, height, width, transform, config.boundary);
-        Self { frames, flow, height, width, channels, history }
+        Self { frames, flow, height, width, channels, history, read: Duration::ZERO }
     }
 
     /// Cuts a square view out of every frame; false when too little of it was measured.
@@ -222,6 +228,7 @@ impl Planes {
             weight: Tensor::from_vec(weight, (1, rows, columns, depth), device)?,
             extent,
             place,
+            read: self.read,
         })
     }
 }

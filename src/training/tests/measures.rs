@@ -38,8 +38,8 @@ fn every_step_says_how_the_network_does_and_validations_draw_it() {
             pictures.push(picture(&path));
         }
     });
-    let [seconds, waited] = summary.unwrap().seconds;
-    assert!(0.0 < waited && waited < seconds, "{waited} of {seconds}");
+    let Seconds { all, waited, read } = summary.unwrap().seconds;
+    assert!(0.0 < waited && waited < all && read > 0.0, "{waited} and {read} of {all}");
     let rows = rows(&config.out);
     let parts = |step: u64| -> BTreeSet<&str> {
         let of = rows.iter().filter(|row| row.0 == step && !row.1.starts_with("validation"));
@@ -61,6 +61,7 @@ fn every_step_says_how_the_network_does_and_validations_draw_it() {
         "beyond_frame",
         "learning_rate",
         "waited",
+        "read",
     ];
     for step in 1..=6 {
         assert_eq!(parts(step), expected.into(), "step {step}");
