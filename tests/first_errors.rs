@@ -61,6 +61,8 @@ fn site(folder: &Path) {
     let mut writer = ArchiveWriter::create(&path, &warm, None, Map::new()).unwrap();
     series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
     writer.finish().unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/dev/full", folder.join("full")).unwrap();
     std::fs::create_dir(folder.join("cut")).unwrap();
     std::fs::write(folder.join("cut/state.safetensors"), [8, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     std::fs::create_dir(folder.join("folder")).unwrap();
@@ -128,6 +130,8 @@ fn site(folder: &Path) {
     }
 }
 
+const NO_ROOM: &str = "make room, and start it again";
+
 #[test]
 fn the_first_errors_name_the_thing_and_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +197,14 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("validate no-rights.yaml", ["sinks[0]", "name another path"]),
         ("train train-out.yaml", ["text/out: cannot create it", "a file is in the way"]),
         ("inspect good.zarr --picture text/a.png", ["text", "a file is in the way"]),
+        ("inspect good.zarr --picture full", ["writing the picture full", NO_ROOM]),
+        ("evaluate --zarr good.zarr --json full", ["writing full", NO_ROOM]),
+        ("evaluate --zarr good.zarr --report full", ["writing the report full", NO_ROOM]),
     ] {
+        // The disk that is always full is Linux's.
+        if told[1] == NO_ROOM && !Path::new("/dev/full").exists() {
+            continue;
+        }
         let arguments: Vec<&str> = command.split(' ').collect();
         let output = physicnet().current_dir(folder.path()).args(&arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

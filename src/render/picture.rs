@@ -1,7 +1,7 @@
 //! The layout of a picture and its file.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -104,7 +104,7 @@ impl Picture {
         ([self.width, self.height], &self.rgb)
     }
 
-    /// Writes it as PNG, whole or not at all.
+    /// Writes it as PNG, whole or not at all; into what is there and is no file, as a pipe, as it is.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -114,10 +114,15 @@ impl Picture {
                 .with_context(|| format!("making the folder {}", folder.display()))?;
         }
         let part = path.with_extension("png.part");
+        // Nothing may take the place of a device.
+        let device = path.exists() && !path.is_file();
         let write = || -> Result<()> {
-            let file = BufWriter::new(File::create(&part)?);
-            png(file, [self.height, self.width], Pixels::Rgb(&self.rgb))?;
-            std::fs::rename(&part, path)?;
+            let mut file = BufWriter::new(File::create(if device { path } else { &part })?);
+            png(&mut file, [self.height, self.width], Pixels::Rgb(&self.rgb))?;
+            file.flush()?;
+            if !device {
+                std::fs::rename(&part, path)?;
+            }
             Ok(())
         };
         write().with_context(|| format!("writing the picture {}", path.display()))

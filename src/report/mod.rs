@@ -50,17 +50,22 @@ pub fn check(path: &Path) -> Result<()> {
     try_it().with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Writes the page, whole or not at all.
+/// Writes the page, whole or not at all; into what is there and is no file, as a pipe, as it is.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -> Result<()> {
     let write = || -> Result<()> {
         make_folder(path)?;
+        let page = page(report, about, findings)?;
+        // Nothing may take the place of a device.
+        if path.exists() && !path.is_file() {
+            return Ok(std::fs::write(path, page)?);
+        }
         let mut name = path.file_name().context("names no file")?.to_owned();
         name.push(".part");
         let part = path.with_file_name(name);
-        std::fs::write(&part, page(report, about, findings)?)?;
+        std::fs::write(&part, page)?;
         Ok(std::fs::rename(part, path)?)
     };
     write().with_context(|| format!("writing the report {}", path.display()))
