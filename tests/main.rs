@@ -20,6 +20,7 @@ mod page;
 mod report;
 mod revisions;
 mod simulators;
+mod skill;
 mod streaming;
 mod swapping;
 mod training;

@@ -1,0 +1,53 @@
+//! The comparison with peers: every part of it runs, on the smallest of its protocols.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A Python with what benches/peers/requirements-skill.txt names: gigabytes, so nobody must have it.
+fn python() -> Option<PathBuf> {
+    let python = PathBuf::from(std::env::var_os("PHYSICNET_PYTHON")?);
+    let told = Command::new(&python).args(["-c", "import cv2, pysteps, torch, yaml"]).output();
+    told.is_ok_and(|told| told.status.success()).then_some(python)
+}
+
+#[test]
+fn peers_are_trained_and_scored_beside_ours_on_the_same_frames() {
+    let Some(python) = python() else {
+        eprintln!("no Python with PyTorch and pysteps; not tested");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/skill/run");
+    let told = Command::new(run)
+        .args(["tiny", "--seeds", "0", "--threads", "1", "--minutes", "0.01", "--out"])
+        .arg(folder.path())
+        .env("PHYSICNET_PYTHON", python)
+        .env("PHYSICNET", env!("CARGO_BIN_EXE_physicnet"))
+        .output()
+        .unwrap();
+    let [out, err] = [&told.stdout, &told.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(told.status.success(), "{out}{err}");
+
+    let json = std::fs::read(folder.path().join("tiny.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let run = &json["runs"][0];
+    let products = &run["scores"]["precip_rate"];
+    for name in ["physicnet", "unet", "simvp", "convlstm", "fno", "lucas_kanade", "persistence"] {
+        let leads = products[name].as_array().unwrap();
+        assert_eq!(leads.len(), 3, "{name}");
+        for lead in leads {
+            let at = lead["lead"].as_u64().unwrap() as usize - 1;
+            assert!(lead["mse"].as_f64().unwrap().is_finite(), "{name}");
+            // The same forecasts of the same pixels: nobody leaves out what is hard.
+            for same in ["pairs", "coverage"] {
+                assert_eq!(lead[same], products["physicnet"][at][same], "{name}: {same}");
+            }
+        }
+    }
+    // As far as another scorer could tell.
+    assert!(run["differs"].as_f64().unwrap() < 5e-7, "{}", run["differs"]);
+    let table = std::fs::read_to_string(folder.path().join("tiny.md")).unwrap();
+    assert!(table.contains("| lead | PhysicNet | pysteps LK |"), "{table}");
+}
