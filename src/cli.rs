@@ -219,7 +219,7 @@ fn find_learning_rate(config: &TrainConfig) -> Result<()> {
     let files = format!("{} and {}", csv.display(), picture.display());
     match suggested {
         Some(rate) => say(&format!(
-            "learning_rate: {rate:.1e}\nthere the loss falls most steeply; {diverged}: {files}"
+            "learning_rate: {rate:.1e}\na tenth of the largest that lowers the loss; {diverged}: {files}"
         )),
         None => say(&format!(
             "no learning rate lowered the loss, {diverged}: {files}. Is there anything to learn? A \

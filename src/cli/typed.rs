@@ -40,7 +40,7 @@ pub(super) enum Command {
     Train {
         /// The training file
         file: PathBuf,
-        /// Try learning rates over a hundred steps, say which one lowers the loss most steeply, and
+        /// Try learning rates over a hundred steps, suggest a tenth of the largest that lowers the loss, and
         /// leave learning_rate.csv and learning_rate.png in `out`; nothing else changes
         #[arg(long)]
         find_lr: bool,

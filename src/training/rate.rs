@@ -29,7 +29,7 @@ const SMOOTH: usize = 4;
 /// What a sweep found.
 #[derive(Clone, Debug)]
 pub struct Swept {
-    /// Where the smoothed loss falls most steeply; `None` where it falls nowhere.
+    /// A tenth of the largest rate that still lowers the smoothed loss; `None` where none does.
     pub suggested: Option<f64>,
     /// Where the loss stopped being finite or became four times that of the start; `None`
     /// where it did not.
@@ -63,7 +63,7 @@ pub fn find_rate(
     let (csv, picture) =
         (config.out.join("learning_rate.csv"), config.out.join("learning_rate.png"));
     let smoothed = smooth(&tried);
-    let suggested = steepest(&tried, &smoothed);
+    let suggested = tenth_of_largest(&tried, &smoothed);
     let mut text = "learning_rate,loss,of_start,smoothed\n".to_owned();
     for (Tried { rate, loss, ratio }, smoothed) in tried.iter().zip(&smoothed) {
         let _ = writeln!(text, "{rate},{loss},{ratio},{smoothed}");
@@ -132,20 +132,16 @@ fn smooth(tried: &[Tried]) -> Vec<f64> {
     (0..tried.len()).map(median).collect()
 }
 
-/// The rate at which the smoothed loss falls most, before its least value; `None` where that is not
-/// below the start: by little at least, since a network that starts as its expert has far to go.
-fn steepest(tried: &[Tried], smoothed: &[f64]) -> Option<f64> {
-    let least = (0..smoothed.len()).min_by(|a, b| smoothed[*a].total_cmp(&smoothed[*b]))?;
-    if smoothed[least] > 0.998 * smoothed[0] {
-        return None;
-    }
-    // The slope over as many steps as are smoothed: rates grow by the same factor each.
-    let slope = |at: usize| {
-        let (from, to) = (at.saturating_sub(SMOOTH), (at + SMOOTH).min(smoothed.len() - 1));
-        (smoothed[to] - smoothed[from]) / (to - from).max(1) as f64
-    };
-    let at = (0..=least).min_by(|a, b| slope(*a).total_cmp(&slope(*b)))?;
-    Some(tried[at].rate)
+/// A tenth of the largest rate whose smoothed loss is still below that of the start weights; `None`
+/// where none is below it by at least a little: a network that starts as its expert has far to go.
+fn tenth_of_largest(tried: &[Tried], smoothed: &[f64]) -> Option<f64> {
+    let least = smoothed.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = smoothed.iter().rposition(|ratio| *ratio < 1.0)?;
+    // As a rate of the sweep, so that the picture and the table have it.
+    let target = tried[largest].rate / 10.0;
+    let near = |t: &&Tried| (t.rate / target).ln().abs();
+    let nearest = tried.iter().min_by(|a, b| near(a).total_cmp(&near(b)))?;
+    (least < 0.998).then_some(nearest.rate)
 }
 
 fn draw(tried: &[Tried], smoothed: &[f64], suggested: Option<f64>) -> crate::render::Picture {
@@ -164,7 +160,7 @@ fn draw(tried: &[Tried], smoothed: &[f64], suggested: Option<f64>) -> crate::ren
         marked: suggested,
     };
     let title = suggested.map_or("no rate lowers the loss".to_owned(), |rate| {
-        format!("falls most steeply at {rate:.1e}")
+        format!("a tenth of the largest that lowers the loss: {rate:.1e}")
     });
     plot(&title, &[chart])
 }
