@@ -438,6 +438,12 @@ fn a_checkpoint_says_what_does_not_fit() {
 #[test]
 fn the_served_product_is_not_above_what_is_carried_from_around() {
     let (mut config, reach, side) = (small(1), 2, 24);
+    config.variables[0].ceiling = Some(65);
+    let refused = config.check().unwrap_err().to_string();
+    assert!(
+        refused.contains("model.variables.ceiling") && refused.contains("0 to 64"),
+        "{refused}"
+    );
     config.variables[0].ceiling = Some(reach);
     let checkpoint = shaken(&config);
     let catalogue = catalogue(&[("a", side, side)], 1);

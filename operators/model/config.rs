@@ -267,10 +267,11 @@ impl ModelConfig {
                 return fail(field, format!("{size} channels; choose 1 to 4096"));
             }
         }
-        if let Some(variable) = self.variables.iter().find(|v| v.ceiling > Some(FURTHEST)) {
-            let why =
-                format!("{:?} pixels of {}; at most {FURTHEST}", variable.ceiling, variable.name);
-            return fail("variables.ceiling", why);
+        for variable in &self.variables {
+            if let Some(reach) = variable.ceiling.filter(|&reach| reach > FURTHEST) {
+                let why = format!("{reach} pixels of {}; choose 0 to {FURTHEST}", variable.name);
+                return fail("variables.ceiling", why);
+            }
         }
         let least = 2 * View::HALO + 2;
         if self.local_view > 0 && (self.local_view < least || !self.local_view.is_multiple_of(2)) {
