@@ -185,6 +185,11 @@ fn what_is_too_large_for_a_topic_is_told_and_nothing_else_is_lost() {
 }
 
 #[test]
+fn a_topic_deleted_under_the_job_that_writes_to_it_is_named() {
+    promise("kafka_sinks.py", "vanished");
+}
+
+#[test]
 fn tls_and_passwords_let_in() {
     secure("welcome");
 }

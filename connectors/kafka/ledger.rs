@@ -237,6 +237,9 @@ impl Claim {
                     if let Some(why) = lasting(&error) {
                         return Err(Error::new(self.topics(), format!("{error}: {why}")));
                     }
+                    if unknown(&error) {
+                        self.there()?;
+                    }
                     tell(
                         &mut told,
                         &format!("a transaction was aborted and is tried again: {error}"),
@@ -252,6 +255,24 @@ impl Claim {
             }
         }
         self.mirror.commit(&changed);
+        Ok(())
+    }
+
+    /// Fails where a topic is known to have gone that this job writes to: nobody makes it anew
+    /// while the job waits for it in silence.
+    fn there(&self) -> Result<()> {
+        let Self { config, names, .. } = self;
+        let anew = "it told where the job goes on: started again, the job begins anew and says \
+                    again what it has said";
+        let made = "started again, the job makes it and goes on; what was in it is lost, no more";
+        let written = config.topic.iter().chain([&names.dead_letters]).map(|name| (name, made));
+        for (name, then) in [(&names.progress, anew)].into_iter().chain(written) {
+            // Brokers that do not say so may be away.
+            if let Ok(None) = config.cluster.partitions(name) {
+                let why = format!("has gone from {}; {then}", config.cluster.brokers);
+                return Err(Error::new(format!("topic {name}"), why));
+            }
+        }
         Ok(())
     }
 
@@ -388,7 +409,10 @@ impl Claim {
                     }
                 }
                 Ok(_) => {}
-                Err(error) => tell(told, &error.to_string()),
+                Err(error) => {
+                    self.there()?;
+                    tell(told, &error.to_string());
+                }
             }
             std::thread::sleep(BREATH);
         }
@@ -421,6 +445,15 @@ impl From<Error> for Start {
     fn from(error: Error) -> Self {
         Self::Told(error)
     }
+}
+
+/// Whether it may be that a topic has gone.
+fn unknown(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        [UnknownPartition, UnknownTopic, UnknownTopicOrPartition].contains(&code)
+    })
 }
 
 /// What a person has to do about an error that trying again does not mend.

@@ -105,14 +105,13 @@ impl Topics {
     /// # Errors
     /// When the brokers do not say.
     pub(super) fn begin(&self, known: &Resume) -> Result<Vec<(Arc<str>, u64)>> {
-        let cluster = &self.config.cluster;
         let consumer = self.consumer(1, false)?;
         let mut begin = Vec::new();
         for ((topic, partition), log) in &self.partitions {
             if known.next.contains_key(log) {
                 continue;
             }
-            let failed = |e| cluster.error(&format!("asking for {log}"), e);
+            let failed = |e| self.config.unanswered(topic, *partition, e);
             let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(failed)?;
             // A partition that came later was never read: all of it is new.
             let grown = self
@@ -183,7 +182,7 @@ impl Reader {
         let mut from = TopicPartitionList::new();
         for (topic, partition) in share {
             let log = &topics.partitions[&(topic.clone(), *partition)];
-            let failed = |e| cluster.error(&format!("asking for {log}"), e);
+            let failed = |e| topics.config.unanswered(topic, *partition, e);
             let next = resume.start(log).unwrap_or(0) as i64;
             let ends = ask(stop, || consumer.fetch_watermarks(topic, *partition, ASK));
             let (low, high) = ends.map_err(failed)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use physicnet_stream::{Error, Frame, Record, Result, Resume, Sensor, SensorId, route};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 
 use super::config::{KafkaSource, SensorFrom};
@@ -104,6 +105,12 @@ impl KafkaSource {
             Error::new(format!("topic {name}"), why)
         })?;
         Ok(count as i32)
+    }
+
+    /// Why brokers do not say what was asked of a partition: first of all, that its topic has gone.
+    pub(super) fn unanswered(&self, topic: &str, partition: i32, error: KafkaError) -> Error {
+        let doing = format!("asking for topic {topic}, partition {partition}");
+        self.partitions(topic).err().unwrap_or_else(|| self.cluster.error(&doing, error))
     }
 }
 

@@ -80,9 +80,12 @@ class Told:
                 "fetch.wait.max.ms": 50,
             }
         )
-        known = self.consumer.list_topics(name, timeout=30).topics[name].partitions
-        self.partitions = set(known)
-        self.consumer.assign([TopicPartition(name, p, 0) for p in known])
+        self.partitions, end = set(), time.monotonic() + PATIENCE
+        # Of a topic that has just been made anew, a broker may know nothing yet.
+        while not self.partitions:
+            assert time.monotonic() < end, f"{name} has no partitions"
+            self.partitions = set(self.consumer.list_topics(name, timeout=30).topics[name].partitions)
+        self.consumer.assign([TopicPartition(name, p, 0) for p in self.partitions])
 
     def poll(self, seconds):
         for message in self.consumer.consume(1000, seconds):

@@ -8,7 +8,20 @@ import numpy as np
 import xarray as xr
 from streaming_data_types import deserialise_da00
 
-from kafka_house import Job, Told, field, frame, frames, kafka_sink, kafka_source, main, send, topic
+from kafka_house import (
+    ADMIN,
+    BROKERS,
+    Job,
+    Told,
+    field,
+    frame,
+    frames,
+    kafka_sink,
+    kafka_source,
+    main,
+    send,
+    topic,
+)
 
 NAMES = [f"s{k}" for k in range(4)]
 KILLS = 3
@@ -195,6 +208,42 @@ def too_large(folder, delivery):
     assert "a forecast is lost, wide from 1970-01-01T00:02:00Z: " in said, job.said()
 
 
+def vanished(folder):
+    """A topic that is deleted under a job that writes to it ends the job, which names it."""
+    # How long clients take an unknown topic for one that is just being made, or try.
+    soon = 'topic.metadata.propagation.max.ms: "2000", transaction.timeout.ms: "10000"'
+    soon = f'{{brokers: "{BROKERS}", properties: {{{soon}}}}}'
+    poison = {"key": "s0", "value": b"neither here nor there"}
+    jobs = {}
+    for which in ("forecasts", "dead-letters", "progress"):
+        for delivery in ("exactly_once", "at_least_once"):
+            name, out = topic("frames"), topic("forecasts")
+            sink = kafka_sink(out, cluster=soon, more=f"delivery: {delivery}")
+            job = Job(folder, [kafka_source(name)], [sink]).start()
+            send(name, frames(["s0"], range(4)))
+            Told(out).until(2, job)
+            gone = out if which == "forecasts" else f"physicnet.{job.name}.{which}"
+            jobs[gone] = job, name, out, delivery
+    for done in ADMIN.delete_topics(list(jobs)).values():
+        done.result(30)
+    for job, name, *_ in jobs.values():
+        send(name, [*frames(["s0"], range(4, 6)), poison])
+    for gone, (job, _, out, delivery) in jobs.items():
+        said = job.ends(1)
+        assert f"topic {gone}: has gone from {BROKERS}" in said, said
+        if "progress" not in gone:
+            # It goes on where it was: what comes after is said once, in a topic made anew.
+            job.start().says(f"topic {gone} made")
+            expected = 2 if gone == out else 4
+            Told(out).until(expected, job)
+            job.dead().until(1, job)
+            job.stop()
+            # Where nothing binds them, those may be there twice that were sent before it ended.
+            forecasts = [deserialise_da00(message.value()).timestamp_ns for message in Told(out).all()]
+            assert len(set(forecasts)) == expected, job.said()
+            assert len(forecasts) == expected or delivery == "at_least_once", job.said()
+
+
 if __name__ == "__main__":
-    promises = [both, stores, least, idle, large]
+    promises = [both, stores, least, idle, large, vanished]
     sys.exit(main({promise.__name__: promise for promise in promises}))
