@@ -55,6 +55,7 @@ pub fn demo(
     };
     let forecasts = forecasts.max(1);
     source.frames = Some(history as u64 - 1 + forecasts + horizon as u64);
+    let watched = dashboard.is_some();
     if let Some(listen) = dashboard {
         (source.frames, source.rate) = (None, Some(MODEST));
         if let Field::NavierStokes(flow) = &mut source.field {
@@ -78,8 +79,10 @@ pub fn demo(
     let mut parts = job.assemble(job.sources()?, checkpoint)?;
     let served = job.serve(&mut parts)?;
     let (totals, counts) = (parts.totals.clone(), parts.counts.clone());
-    // A warning would be drawn across the table: how far the flows drifted is said below it.
-    parts.drift.alarm = Some(1.0);
+    if !watched {
+        // A warning would be drawn across the table: how far the flows drifted is said below it.
+        parts.drift.alarm = Some(1.0);
+    }
     let (health, usage) = (parts.health.clone(), parts.checkpoint.usage.clone());
     let sensors = parts.catalogue.known().len();
     let first = source.sensors()?[0].id.clone();

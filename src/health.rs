@@ -194,6 +194,11 @@ fn turned(gate: Serving, [network, advection, persistence]: [f64; 3]) -> String 
 fn tell(drift: &Drift) {
     let Drift { sensor, valid_time, distance, missing, limit, alarm, .. } = drift;
     let time = format_time(*valid_time);
+    if distance.is_none() && !alarm {
+        // Another network's codes are others: nobody knows whether the alarm still holds.
+        let why = "drift is counted anew: another model serves";
+        return tracing::info!(target: "physicnet::drift", %time, "{sensor}: {why}");
+    }
     let distance = distance.map_or("unknown".to_owned(), |distance| format!("{distance:.3}"));
     let (limit, missing) = (format!("{limit:.3}"), format!("{:.1} %", 100.0 * missing));
     if *alarm {

@@ -171,7 +171,11 @@ fn enter(access: &Access, token: &str) -> Response {
     match access.cookie().filter(|_| access.knows(token)) {
         Some(cookie) => (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)])
             .into_response(),
-        None => (StatusCode::UNAUTHORIZED, typed("text/html", LOGIN)).into_response(),
+        None => {
+            let again =
+                LOGIN.replace("<!--refused-->", "<p role=\"alert\">That is not the token.</p>");
+            (StatusCode::UNAUTHORIZED, typed("text/html", again)).into_response()
+        }
     }
 }
 
@@ -190,7 +194,7 @@ async fn guarded(request: Request, next: Next) -> Response {
     response
 }
 
-fn typed(kind: &str, body: &'static str) -> impl IntoResponse + use<> {
+fn typed<B: IntoResponse>(kind: &str, body: B) -> impl IntoResponse + use<B> {
     ([(CONTENT_TYPE, format!("{kind}; charset=utf-8"))], body)
 }
 

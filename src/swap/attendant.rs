@@ -232,7 +232,7 @@ impl<W: Fn() + Send + 'static> Attendant<W> {
                 format!("it has no forecast, or one beyond all bounds, where {before} has one")
             }
             Some(ratio) => {
-                format!("its squared error was {ratio:.3} of that of {before} over {frames} frames")
+                format!("its squared error was {ratio:.6} of that of {before} over {frames} frames")
             }
             None => format!("{before} had no forecast over {frames} frames"),
         };

@@ -19,8 +19,12 @@ use super::sensors::{SensorState, Sensors};
 use super::view::Views;
 use crate::engine::{Cluster, Counts, Parts};
 
-/// Bounds of the seconds from a frame's arrival to its forecast.
-const LATENCY: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+/// Bounds of the seconds from a frame's arrival to its forecast: close enough to see a quantile
+/// double.
+const LATENCY: [f64; 20] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0,
+    5.0, 10.0, 60.0, 300.0,
+];
 
 /// What a job is, for those who look at it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -37,6 +41,8 @@ pub struct About {
     pub horizon: usize,
     /// Entries of the codebook.
     pub codes: usize,
+    /// Whether the network that serves first was trained.
+    pub trained: bool,
     /// Workers of this process.
     pub workers: usize,
     /// Which of the processes this is.
@@ -177,6 +183,7 @@ impl About {
             history: config.history,
             horizon: config.horizon,
             codes: config.codes,
+            trained: parts.checkpoint.provenance.steps > 0,
             workers: cluster.workers,
             process: cluster.process,
             processes: cluster.hosts.len().max(1),

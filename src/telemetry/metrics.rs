@@ -13,7 +13,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 51] = [
+pub const METRICS: [(&str, &str, &str); 52] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -59,7 +59,7 @@ pub const METRICS: [(&str, &str, &str); 51] = [
     (
         "physicnet_stage_duration_seconds",
         "histogram",
-        "Time a stage takes for what has arrived at once",
+        "Time a stage takes for what has arrived at once, known when more arrives",
     ),
     ("physicnet_stage_batch_records", "histogram", "How much has arrived at once"),
     ("physicnet_sensor_frames_total", "counter", "Frames of a sensor that were judged"),
@@ -95,6 +95,7 @@ pub const METRICS: [(&str, &str, &str); 51] = [
         "gauge",
         "How far the codes of a sensor have moved from those of the training data, 0 to 1",
     ),
+    ("physicnet_code_drift_limit", "gauge", "The drift of a sensor that is alarming"),
     (
         "physicnet_code_drift_window_ratio",
         "gauge",
@@ -275,6 +276,7 @@ fn sensors(job: &Job, name: &str, page: &mut Page<'_>) {
             "physicnet_last_frame_timestamp_seconds" => at(state.frame_at.load(Relaxed)),
             "physicnet_last_valid_timestamp_seconds" => (frames > rejected).then_some(valid_time),
             "physicnet_last_forecast_timestamp_seconds" => at(forecast_at),
+            "physicnet_code_drift_limit" => state.drift_limit.get(),
             "physicnet_code_drift_window_ratio" => {
                 let usage = state.usage().filter(|(_, window)| *window > 0);
                 usage.map(|(frames, window)| f64::from(frames) / f64::from(window))

@@ -141,6 +141,10 @@ struct Operator {
     room: Option<(String, Arc<Work>)>,
     /// What has arrived and was not looked at.
     waiting: u64,
+    /// Whether it has sent anything since it last rested.
+    sent: bool,
+    /// The time spent so far on what arrived last: a stage may put off a part of it.
+    spent: Option<Duration>,
     since: Duration,
 }
 
@@ -165,7 +169,10 @@ impl Log {
                 let room = room(&operates.name);
                 let room = room.map(|room| (room.to_owned(), self.rooms.work(self.worker, room)));
                 self.places.insert(operates.id, place);
-                self.operators.insert(place, Operator { room, waiting: 0, since: time });
+                self.operators.insert(
+                    place,
+                    Operator { room, waiting: 0, sent: false, spent: None, since: time },
+                );
             }
             TimelyEvent::Channels(channel) if channel.scope_addr.len() == 1 => {
                 let ((from, by), (to, port)) = (channel.source, channel.target);
@@ -175,6 +182,9 @@ impl Log {
                 let Some(&channel) = self.channels.get(&message.channel) else { return };
                 let records = message.record_count.unsigned_abs();
                 if message.is_send {
+                    if let Some(operator) = self.operators.get_mut(&channel.from) {
+                        operator.sent = true;
+                    }
                     match self.room(channel.from) {
                         Some((room, work)) if room == SOURCES && channel.by == 0 => {
                             work.records.fetch_add(records, Relaxed);
@@ -239,10 +249,15 @@ impl Operator {
         let Some((_, work)) = &self.room else { return };
         let took = time.saturating_sub(self.since);
         work.busy.fetch_add(took.as_nanos() as u64, Relaxed);
-        let batch = std::mem::take(&mut self.waiting);
+        let (batch, sent) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.sent));
         if batch > 0 {
-            work.seconds.add(took.as_secs_f64());
             work.batch.add(batch as f64);
+            if let Some(spent) = self.spent.replace(took) {
+                work.seconds.add(spent.as_secs_f64());
+            }
+        } else if let Some(spent) = self.spent.as_mut().filter(|_| sent) {
+            // What was put off; looking in vain does not count.
+            *spent += took;
         }
     }
 }

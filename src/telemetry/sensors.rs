@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -45,6 +45,10 @@ pub struct SensorState {
     /// How far its codes have moved from those of the training data; unknown while the window that
     /// this is taken over is not full.
     pub drift: Gauge,
+    /// The drift that is alarming.
+    pub drift_limit: Gauge,
+    /// Whether its drift is.
+    pub drifted: AtomicBool,
     /// The share of missing pixels among the frames that drift is taken over.
     pub missing_pixels: Gauge,
     /// How often its gate closed: a baseline took the place of the network.

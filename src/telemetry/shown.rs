@@ -143,7 +143,10 @@ fn about_made(made: &Made) -> Value {
 
 fn choose(kept: &Kept, choice: Choice) -> Option<&Made> {
     let whole = |made: &&Made| truth(kept, made).iter().all(Option::is_some);
-    let mut all = kept.made.iter().map(|(_, made)| made);
+    // Of one whose newest frame was not kept, made before anybody looked, half would be blank.
+    let begun = kept.frames.front().map_or(Time::MAX, |(at, _)| *at);
+    let mut all =
+        kept.made.iter().map(|(_, made)| made).filter(|made| made.reference_time >= begun);
     match choice {
         Choice::Newest => all.next_back(),
         Choice::At(at) => all.find(|made| made.reference_time == at),

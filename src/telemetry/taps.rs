@@ -20,6 +20,8 @@ use super::view::{Codes, Field, Made, SIDE, put};
 const ARROWS: usize = 16;
 /// A small picture is made anew after so many milliseconds.
 const FRESH: u64 = 1_000;
+/// The same while nobody looks: who then comes sees at once what there was.
+const RARE: u64 = 30_000;
 /// How many frames of a sensor may be under way before their latency is no longer known.
 const UNDER_WAY: usize = 64;
 
@@ -120,8 +122,9 @@ impl Telemetry {
                     let anew = frame.plan.as_ref().is_some_and(|plan| plan.restart);
                     state.used(frame.valid_time, anew, frame.replay);
                 }
-                if let (false, true, Some(plane)) = (frame.filled(), job.views.looked(), plane(0)) {
-                    thumb(state, plane, [height, width]);
+                if let (false, Some(plane)) = (frame.filled(), plane(0)) {
+                    let fresh = if job.views.looked() { FRESH } else { RARE };
+                    thumb(state, plane, [height, width], fresh);
                 }
             }
             if frame.filled() {
@@ -129,6 +132,7 @@ impl Telemetry {
             }
             let leads = frame.plan.as_ref().is_some_and(|plan| !plan.windows.is_empty());
             job.health.judged(&frame.sensor, frame.offset, frame.replay, leads);
+            job.views.begin(&frame.sensor);
             let make = |channel| Some(Field::little(plane(channel)?, [height, width], SIDE));
             let at = frame.valid_time;
             job.views.keep(&frame.sensor, make, |kept, field| put(&mut kept.frames, at, field));
@@ -174,19 +178,27 @@ impl Telemetry {
         let mut alarmed = HashSet::new();
         move |drift| {
             let Some(known) = &mut known else { return };
-            let Drift { sensor, distance, frames, missing, alarm, .. } = drift;
+            let Drift { sensor, distance, frames, missing, limit, alarm, .. } = drift;
             if let Some(state) = known.get(sensor) {
                 state.drift.set(*distance);
+                state.drift_limit.set(drift.comparable.then_some(*limit));
+                state.drifted.store(*alarm, Relaxed);
                 state.missing_pixels.set(Some(*missing));
                 state.set_usage(*frames, if drift.comparable { drift.window } else { 0 });
             }
             let events = &known.job.events;
             let far = distance.unwrap_or_default();
             if *alarm && alarmed.insert(sensor.clone()) {
-                let text = format!("has drifted from the training data: distance {far:.3}");
+                let text = format!(
+                    "has drifted from the training data: distance {far:.3}, limit {limit:.3}"
+                );
                 events.publish(Kind::Alarm, Some(sensor), text);
             } else if !alarm && alarmed.remove(sensor) {
-                events.publish(Kind::Change, Some(sensor), "is like the training data again");
+                let text = match distance {
+                    Some(_) => "is like the training data again",
+                    None => "drift is counted anew: another model serves",
+                };
+                events.publish(Kind::Change, Some(sensor), text);
             }
         }
     }
@@ -246,11 +258,11 @@ impl Telemetry {
     }
 }
 
-/// Makes the small picture anew, if it is not fresh.
-fn thumb(state: &SensorState, plane: &[f32], size: [usize; 2]) {
+/// Makes the small picture anew, if it is older than `fresh`.
+fn thumb(state: &SensorState, plane: &[f32], size: [usize; 2], fresh: u64) {
     let Ok(mut thumb) = state.thumb.try_lock() else { return };
     let made = now();
-    if thumb.as_ref().is_some_and(|thumb| made.saturating_sub(thumb.made) < FRESH) {
+    if thumb.as_ref().is_some_and(|thumb| made.saturating_sub(thumb.made) < fresh) {
         return;
     }
     let little = Field::little(plane, size, THUMB);

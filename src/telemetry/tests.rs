@@ -105,6 +105,7 @@ fn listening(totals: Totals) -> Telemetry {
         history: 1,
         horizon: 2,
         codes: 0,
+        trained: true,
         workers: 1,
         process: 0,
         processes: 1,
@@ -329,4 +330,27 @@ fn only_what_is_watched_is_kept_and_no_more_than_is_shown() {
     keep(101);
     assert_eq!(view.read().version, 100, "the longest unwatched made room");
     assert_eq!(views.dropped.load(Relaxed), 0);
+}
+
+#[test]
+fn the_last_that_was_looked_at_is_kept_when_nobody_looks() {
+    let views = Views::new(3, 2);
+    let frames = |sensor: &str| {
+        let field = Field { shape: [1, 1, 1], values: [0.0].into() };
+        views.keep(&sensor.into(), |_| Some(field.clone()), |kept, f| put(&mut kept.frames, 0, f));
+    };
+    // Before anybody has looked, the sensor that came first.
+    ["a", "b"].into_iter().for_each(|sensor| views.begin(&sensor.into()));
+    views.forget();
+    ["a", "b"].into_iter().for_each(frames);
+    assert_eq!(views.last(), Some("a".into()));
+    let kept = |sensor: &str| views.watch(&sensor.into(), 0).unwrap().read().frames.len();
+    assert_eq!([kept("a"), kept("b")], [1, 0]);
+    views.age(30_000);
+    let last = views.watch(&"b".into(), 0).unwrap();
+    views.age(30_000);
+    views.forget();
+    ["a", "b"].into_iter().for_each(frames);
+    assert_eq!((views.last(), last.read().version), (Some("b".into()), 1));
+    assert_eq!([kept("b"), kept("a")], [1, 0]);
 }

@@ -127,12 +127,33 @@ impl Views {
         open.iter().for_each(|view| _ = view.until.fetch_sub(by, Relaxed));
     }
 
-    /// Lets go of what nobody watches any more.
+    /// Lets go of what nobody watches any more, but for the last one that was: whoever looks again,
+    /// perhaps because nothing comes any more, sees at once what there was.
     pub(super) fn forget(&self) {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let now = now();
+        open.sort_by_key(|view| view.until.load(Relaxed));
+        let last = open.last().cloned();
         open.retain(|view| view.until.load(Relaxed) > now);
-        self.any.store(!open.is_empty(), Relaxed);
+        if open.is_empty() {
+            open.extend(last);
+        }
+    }
+
+    /// Of these sensors, watches the first one where none is, though nobody has looked yet.
+    pub(super) fn begin(&self, sensor: &SensorId) {
+        if !self.any.load(Relaxed)
+            && let Some(view) = self.watch(sensor, 0)
+        {
+            view.until.store(0, Relaxed);
+        }
+    }
+
+    /// The sensor that was looked at last, if one was.
+    pub(super) fn last(&self) -> Option<SensorId> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let last = open.iter().max_by_key(|view| view.until.load(Relaxed));
+        last.map(|view| view.sensor.clone())
     }
 
     /// Keeps what `make` makes for the watched channels of `sensor`; whoever finds the place

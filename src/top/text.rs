@@ -111,7 +111,10 @@ pub(super) fn sensors(state: &Value) -> Vec<Vec<String>> {
 fn drift(sensor: &Value) -> String {
     let window = &sensor["drift_window"];
     match (sensor["drift"].as_f64(), window["frames"].as_u64(), window["of"].as_u64()) {
-        (Some(drift), ..) => format!("{drift:.2}"),
+        (Some(drift), ..) => match sensor["drift_limit"].as_f64() {
+            Some(limit) if sensor["drifted"] == true => format!("{drift:.2} > {limit:.2}"),
+            _ => format!("{drift:.2}"),
+        },
         (None, Some(frames), Some(of)) if frames < of => format!("{frames} of {of}"),
         _ => "-".to_owned(),
     }

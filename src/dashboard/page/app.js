@@ -110,11 +110,12 @@ function showAnswers() {
   const lately = state.lately.find((of) => of.channel === view.channel) ?? state.lately[0];
   const gain = lately?.gain.persistence;
   if (Number.isFinite(gain)) {
-    const percent = (share) => `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"}`;
+    const percent = (share) => Math.abs(share) < 0.005
+      ? "the same as" : `${Math.abs(100 * share).toFixed(0)} % ${share < 0 ? "larger" : "smaller"} than`;
     const others = Object.entries(lately.gain).filter(([name, g]) => name !== "persistence" && Number.isFinite(g));
-    const beside = others.map(([name, g]) => `; ${percent(g)} than that of ${name}`).join("");
+    const beside = others.map(([name, g]) => `; ${percent(g)} that of ${name}`).join("");
     answer("better", `${gain > 0 ? "Yes" : "No"}: ${Math.abs(100 * gain).toFixed(0)} % ${gain > 0 ? "less" : "more"} error`, gain > 0 ? "good" : "bad",
-      `${lately.span === "day" ? "Over the last day" : "Over all time"} its error is ${percent(gain)} than that of persistence${beside}.`);
+      `${lately.span === "day" ? "Over the last day" : "Over all time"} its error is ${percent(gain)} that of persistence${beside}.`);
   } else {
     answer("better", "Not known", "", state.job.scoring ? "No forecast has been verified yet." : "The job has no `scoring`.");
   }
@@ -123,21 +124,25 @@ function showAnswers() {
   const { late } = state;
   const latency = Number.isFinite(state.rates.latency_seconds) ? ` Frame to forecast: ${time(state.rates.latency_seconds)}.` : "";
   const stuck = state.unready.find((why) => why.includes("durable"));
-  const told = [silent && `${silent} silent`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
+  const drifted = state.sensors.filter((sensor) => sensor.drifted).length;
+  const told = [silent && `${silent} silent`, drifted && `${drifted} drifted`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
   const doing = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
   const lag = state.lag === null ? "" : ` Kafka: ${state.lag} message${state.lag === 1 ? "" : "s"} not read yet.`;
   answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}${lag}`);
 }
 
 /** Whether the model cannot say how far a sensor has drifted. */
-const unusual = (sensor) => sensor?.drift_window?.of === 0 && view.state.job.codes > 0;
+const unusual = (sensor) => sensor?.drift_window?.of === 0 && view.state.job.codes > 0 && view.state.job.trained;
 
 const STANDINGS = { forecasting: "good", silent: "bad", waiting: "warn", filling: "warn" };
 
 function showSensors() {
   const { state } = view;
   $("sensor-count").textContent = state.sensor_count > state.sensors.length ? `${state.sensors.length} of ${state.sensor_count}` : state.sensor_count;
-  if (!view.sensor && state.sensors.length) choose(state.sensors[0].id);
+  if (!view.sensor && state.sensors.length) {
+    // Of the sensor that was looked at last there is something to be seen at once.
+    choose(state.sensors.some((sensor) => sensor.id === state.watched) ? state.watched : state.sensors[0].id);
+  }
   const list = $("sensors");
   state.sensors.forEach((sensor, i) => {
     let item = list.children[i];
@@ -162,13 +167,16 @@ function showSensors() {
       sensor.missing && `${sensor.missing} missing`,
       sensor.missing_pixels && `${(100 * sensor.missing_pixels).toFixed(1)} % of pixels missing`,
       sensor.revisions && `${sensor.revisions} revised`,
-      sensor.drift !== null && `drift ${sensor.drift.toFixed(2)}`,
+      sensor.drift !== null && !sensor.drifted &&
+        `drift ${sensor.drift.toFixed(2)}${sensor.drift_limit === null ? "" : ` of ${sensor.drift_limit.toFixed(2)}`}`,
       sensor.drift === null && sensor.drift_window?.frames < sensor.drift_window?.of &&
         `drift warming, ${sensor.drift_window.frames} of ${sensor.drift_window.of} frames`,
       unusual(sensor) && "drift not known",
       sensor.serving && sensor.serving !== "physicnet" && `serves ${sensor.serving}`,
     ].filter(Boolean);
-    item.children[2].innerHTML = `<span class="${STANDINGS[sensor.standing]}">${sensor.standing}</span> <span class="quiet"></span>`;
+    item.children[2].innerHTML = `<span class="${STANDINGS[sensor.standing]}">${sensor.standing}</span> <span class="warn"></span> <span class="quiet"></span>`;
+    item.children[2].children[1].textContent = sensor.drifted
+      ? `drifted: ${sensor.drift.toFixed(2)}, limit ${sensor.drift_limit.toFixed(2)}` : "";
     item.children[2].lastChild.textContent = more.join(" · ");
     thumb(item.children[0], sensor.thumb);
   });
@@ -216,7 +224,9 @@ function showScores(skill) {
 function showUsage() {
   const { usage: counts, codes } = view.latest;
   const used = Object.keys(counts).length;
-  const told = unusual(view.state?.sensors.find((sensor) => sensor.id === view.sensor))
+  const told = view.state && !view.state.job.trained
+    ? " The network was not trained: they mean nothing."
+    : unusual(view.state?.sensors.find((sensor) => sensor.id === view.sensor))
     ? " Drift is not known: there is no usage in the checkpoint; physicnet calibrate adds it." : "";
   $("usage-text").textContent = used
     ? `${used} of ${codes} codes name the last frames of this sensor.${told}`
@@ -285,7 +295,7 @@ function drawFields() {
   const { arrays, chosen } = shown;
   const named = `${shown.variable}${unit(shown.units, ", ")}`;
   const reference = chosen?.reference_time ?? shown.past_times.at(-1);
-  const at = step > 0 ? chosen.valid_times[step - 1] : shown.past_times[shown.past_times.length - 1 + step];
+  const at = step > 0 ? chosen.valid_times[step - 1] : shown.past_times[shown.past_times.length - 1 + step] ?? reference;
   const way = Math.abs(step) * (shown.cadence_seconds ?? 0);
   $("lead-text").textContent = reference
     ? `${step > 0 ? "+" : step < 0 ? "−" : ""}${step ? time(way) : "now"}, ${clock(at)}` : "no frame yet";
