@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::Admitted;
 
-/// Before so many verified frames nothing is concluded: the network is served as it is.
+/// Before so many verified frames the network is served as it is, if it is not grossly wrong.
 const ENOUGH: u32 = 6;
 /// What is served gives way to what was better by this share of its squared error, so that two
 /// that are equally good do not take turns.
 const MARGIN: f64 = 0.03;
+/// What is so many times as bad in squared error as what is best needs no more than one verified
+/// frame to give way.
+const GROSS: f64 = 4.0;
 /// What the gate chooses from, as `Learnt::errors` are kept.
 const CHOICES: [Serving; 3] = [Serving::Blend, Serving::Advection, Serving::Persistence];
 
@@ -145,12 +148,13 @@ impl Learnt {
             blend.xy = blend.xy * decay + moments.xy;
             blend.frames = blend.frames.saturating_add(1);
         }
-        if config.gate && self.frames >= ENOUGH {
+        if config.gate {
             let errors: Vec<_> = CHOICES.into_iter().zip(self.relative()).collect();
             let best = errors.iter().min_by(|a, b| a.1.total_cmp(&b.1));
             let own = errors.iter().find(|(choice, _)| *choice == self.gate);
+            let enough = if self.frames >= ENOUGH { 1.0 + MARGIN } else { GROSS };
             if let (Some(best), Some(own)) = (best, own)
-                && own.1 > (1.0 + MARGIN) * best.1
+                && own.1 > enough * best.1
             {
                 self.gate = best.0;
             }

@@ -287,3 +287,19 @@ fn a_blend_stays_between_its_fields() {
     }
     assert!(blends > 10);
 }
+
+#[test]
+fn a_useless_network_says_one_forecast_and_no_more() {
+    let mut learner = Learner::new(CONFIG, Learnt::default());
+    let mut useless = |step: i64, network: f64| {
+        let mut made = [forecast(step, [network, 0.8, 1.5])];
+        learner.epoch(&frame(step), &mut made);
+        made[0].serving.unwrap()
+    };
+    // From a cold start, and when one that was good becomes useless.
+    assert_eq!(useless(0, 30.0), Serving::Physicnet);
+    (1..60).for_each(|step| assert_eq!(useless(step, 30.0), Serving::Advection, "{step}"));
+    (60..200).for_each(|step| _ = useless(step, 0.3));
+    assert_eq!(useless(200, 30.0), Serving::Blend);
+    (201..240).for_each(|step| assert_ne!(useless(step, 30.0), Serving::Blend, "{step}"));
+}
