@@ -52,6 +52,9 @@ pub struct Augment {
     pub noise: f32,
     /// The chance that a pixel block of the input is lost, drawn from 0 to this.
     pub dropout: f32,
+    /// What a whole window is multiplied by, in physical units, drawn from 1/this to this with even
+    /// logarithm; at most 1, nothing is. For rates, where a heavier rain moves like a lighter one.
+    pub scale: f32,
 }
 
 /// What the error of a head is.
@@ -249,6 +252,13 @@ impl TrainConfig {
                 "crop",
                 &format!("{crop}; it must be a multiple of {stride}, e.g. {near}"),
             );
+        }
+        let Augment { noise, dropout, scale, .. } = self.augment;
+        if !(noise.is_finite() && noise >= 0.0 && scale.is_finite() && scale >= 0.0) {
+            return fail("augment.noise, augment.scale", "are numbers from 0 on");
+        }
+        if !(0.0..=1.0).contains(&dropout) {
+            return fail("augment.dropout", "is a chance, from 0 to 1");
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.learning_rate) || !positive(self.clip) {

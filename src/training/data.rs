@@ -256,7 +256,7 @@ impl Data {
             let good = !cut || planes.crop(self.crop, self.min_measured, &mut random);
             tried += 1;
             if good || tried == 50 {
-                planes.augment(&config.augment, &mut random);
+                planes.augment(&config.augment, &model.variables, &mut random);
                 let mut sample = planes.sample(model, cut, self.name(place))?;
                 sample.batch.view = self.view(place, model, &sample)?;
                 sample.read = read;

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use physicnet_operators::cropping::Extent;
 use physicnet_operators::experts::{between, flow};
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::{Batch, ModelConfig};
+use physicnet_operators::model::{Batch, ModelConfig, VariableConfig};
 use physicnet_stream::Frame;
 
 use super::config::Augment;
@@ -87,8 +87,13 @@ impl Planes {
         measured as f64 >= min_measured * newest.len() as f64
     }
 
-    /// Applies symmetries to frames and flow alike, and noise to the inputs.
-    pub(crate) fn augment(&mut self, augment: &Augment, random: &mut Random) {
+    /// Applies symmetries to frames and flow alike, a scale to all frames, and noise to the inputs.
+    pub(crate) fn augment(
+        &mut self,
+        augment: &Augment,
+        variables: &[VariableConfig],
+        random: &mut Random,
+    ) {
         if augment.flip && random.coin() {
             self.flip_x();
         }
@@ -101,6 +106,11 @@ impl Planes {
         if augment.roll_diagonal {
             self.roll(random.below(self.width) as isize);
         }
+        if augment.scale > 1.0 {
+            let most = f64::from(augment.scale).ln();
+            let factor = ((2.0 * random.uniform() - 1.0) * most).exp() as f32;
+            self.multiply(factor, variables);
+        }
         let sigma = augment.noise * random.uniform() as f32;
         let lost = augment.dropout * random.uniform() as f32;
         for plane in &mut self.frames[..self.history] {
@@ -109,6 +119,20 @@ impl Planes {
             }
             if lost > 0.0 {
                 lose_blocks(plane, self.width * self.channels, self.channels, lost, random);
+            }
+        }
+    }
+
+    /// Multiplies the physical values of all frames.
+    pub(super) fn multiply(&mut self, factor: f32, variables: &[VariableConfig]) {
+        for plane in &mut self.frames {
+            for pixel in plane.chunks_exact_mut(variables.len()) {
+                for (value, VariableConfig { transform, .. }) in pixel.iter_mut().zip(variables) {
+                    // Missing stays missing, also where the inverse would clamp it.
+                    if !value.is_nan() {
+                        *value = transform.forward(factor * transform.inverse(*value));
+                    }
+                }
             }
         }
     }

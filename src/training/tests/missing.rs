@@ -83,7 +83,7 @@ fn augmentation_moves_holes_with_their_frames_and_makes_new_ones_in_inputs_alone
     let mut more = 0;
     for seed in 0..8 {
         let mut planes = holed();
-        planes.augment(&augment, &mut Random::new(seed, &[]));
+        planes.augment(&augment, &model().variables, &mut Random::new(seed, &[]));
         let lost = count(&planes);
         // A measurement is never made up, and the future stays as it was measured.
         assert!(lost[..3].iter().all(|count| *count >= 1));
