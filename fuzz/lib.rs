@@ -31,7 +31,10 @@ pub fn read(format: Format, bytes: &[u8]) {
                     assert_eq!(measured.data.len(), measured.shape.iter().product::<usize>());
                     assert_eq!(source_name(format, bytes), Some(measured.source_name));
                 }
-                Err(why) => assert!(!why.is_empty() && why.len() < 2_000, "{}: {why}", why.len()),
+                Err(reason) => {
+                    let why = reason.to_string();
+                    assert!(!why.is_empty() && why.len() < 2_000, "{}: {why}", why.len());
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! that a variable can never change the structure of the document. Keys that nobody reads are
 //! refused. Relative paths are relative to the current directory.
 
+mod document;
 mod drift;
 mod fit;
 mod job;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use document::Document;
 pub use drift::DriftSection;
 pub(crate) use fit::{fits, measures};
 pub use job::{Job, ModelSection};
@@ -42,11 +44,14 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// As [`load`].
 pub fn parse<T: DeserializeOwned>(text: &str, toml: bool) -> Result<T> {
-    let mut value: Value = if toml {
+    let Document { mut value, infinite } = if toml {
         toml::from_str(text).map_err(|error| anyhow!("not TOML: {error}"))?
     } else {
         serde_yaml_ng::from_str(text).map_err(|error| anyhow!("not YAML: {error}"))?
     };
+    if let Some(path) = infinite {
+        bail!("{}: no finite number; write one", path.trim_start_matches('.'));
+    }
     if value.is_null() {
         bail!("there is nothing in it; docs/jobs.md and docs/training.md say what may be");
     }
@@ -147,6 +152,8 @@ mod tests {
         let yaml: Small = parse("name: a\nlist: [{count: 1}]", false).unwrap();
         let toml: Small = parse("name = \"a\"\n[[list]]\ncount = 1", true).unwrap();
         assert_eq!(yaml, toml);
+        let error = parse::<Small>("name = \"a\"\n[[list]]\ncount = nan", true).unwrap_err();
+        assert!(error.to_string().starts_with("list[0].count: no finite number"), "{error}");
     }
 
     #[test]
@@ -157,6 +164,8 @@ mod tests {
             ("name: a\nlist: []\nlits: []", "lits: unknown field"),
             ("name: ${PHYSICNET_ABSENT}\nlist: []", "name"),
             ("name: [", "not YAML"),
+            ("name: a\nlist: [{count: 1}, {count: .nan}]", "list[1].count: no finite number"),
+            ("name: -.inf\nlist: []", "name: no finite number"),
             ("# a comment\n", "there is nothing in it"),
         ] {
             let error = format!("{:#}", parse::<Small>(text, false).unwrap_err());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::learning::Learnt;
 use physicnet_operators::quantization::Drift;
-use physicnet_stream::{Forecast, Reason, Reject, SensorId, Serving, Time, format_time};
+use physicnet_stream::{Forecast, Reject, SensorId, Serving, Time, format_time};
 
 use crate::telemetry::{Events, Kind, Telemetry};
 
@@ -162,10 +162,7 @@ impl Health {
         let health = self.clone();
         move |reject| {
             let mut sensors = health.lock();
-            // Frames like these may bear any name: they make no entry.
-            let stranger =
-                matches!(reject.reason, Reason::UnknownSensor | Reason::Undecodable { .. });
-            if !stranger || sensors.contains_key(&reject.frame.sensor) {
+            if !reject.is_stranger() || sensors.contains_key(&reject.frame.sensor) {
                 let known = sensors.entry(reject.frame.sensor.clone()).or_default();
                 *known.rejects.entry(reject.reason.label()).or_default() += 1;
             }

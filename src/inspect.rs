@@ -61,25 +61,29 @@ fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) ->
     let mut text = String::new();
     let sensors = archive.sensors();
     let path = shown(&archive.config().path);
-    let _ = writeln!(text, "{path}: {}", counted(sensors.len(), "sensor"));
+    let forecasts = !archive.leads().is_empty();
+    let (what, each) = if forecasts { ("lead", "forecast") } else { ("sensor", "frame") };
+    let holds = if forecasts { "forecasts, of " } else { "" };
+    let _ = writeln!(text, "{path}: {holds}{}", counted(sensors.len(), what));
     for (index, sensor) in sensors.iter().enumerate().take(LISTED) {
         let times = archive.times(index);
-        let frames = counted(times.len(), "frame");
-        let _ = writeln!(text, "\n{}: {frames} of {}", sensor.id, form(sensor));
+        let (name, frames) = (name(archive, index), counted(times.len(), each));
+        let _ = writeln!(text, "\n{name}: {frames} of {}", form(sensor));
         for axis in [&sensor.grid.y, &sensor.grid.x] {
             if let (Some(first), Some(last)) = (axis.values.first(), axis.values.last()) {
                 let _ = writeln!(text, "  {} {first} to {last} {}", axis.name, axis.units);
             }
         }
         if let (Some(first), Some(last)) = (times.first(), times.last()) {
-            let _ = writeln!(text, "  time {} to {}", format_time(*first), format_time(*last));
+            let when = if forecasts { "reference time" } else { "time" };
+            let _ = writeln!(text, "  {when} {} to {}", format_time(*first), format_time(*last));
         }
         let irregular: Vec<_> =
             (times.windows(2)).filter(|pair| sensor.cadence.steps(pair[0], pair[1]) != 1).collect();
         let missing: i64 = (irregular.iter())
             .map(|pair| (sensor.cadence.steps(pair[0], pair[1]) - 1).max(0))
             .sum();
-        let _ = writeln!(text, "  {} irregular steps, {missing} frames missing", irregular.len());
+        let _ = writeln!(text, "  {} irregular steps, {missing} {each}s missing", irregular.len());
         for pair in irregular.iter().take(LISTED) {
             let steps = sensor.cadence.steps(pair[0], pair[1]);
             let _ = writeln!(text, "    {} + {steps} steps", format_time(pair[0]));
@@ -89,12 +93,19 @@ fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) ->
         }
     }
     if sensors.len() > LISTED {
-        let _ = writeln!(text, "\n... and {} more sensors", sensors.len() - LISTED);
+        let _ = writeln!(text, "\n... and {} more {what}s", sensors.len() - LISTED);
     }
     if picture.is_some() || show.is_some() {
         thumbnails(&mut text, archive, picture, show)?;
     }
     Ok(text)
+}
+
+/// What a sensor of the store is called: one of a store of forecasts is a lead.
+fn name(archive: &Archive, index: usize) -> String {
+    let seconds = |lead: &i64| format!("lead of {} s", *lead as f64 / 1e9);
+    let lead = archive.leads().get(index).map(seconds);
+    lead.unwrap_or_else(|| archive.sensors()[index].id.to_string())
 }
 
 /// So many of `what`.
@@ -171,14 +182,15 @@ fn thumbnails(
         |frame: &Frame| format_time(frame.valid_time).get(5..16).unwrap_or_default().to_owned();
     if let Some([columns, rows]) = show {
         let labels: Vec<_> = frames.iter().map(label).collect();
-        let _ = writeln!(text, "\n{} of {}: {}", variable.name, sensor.id, labels.join(", "));
+        let (name, labels) = (name(archive, 0), labels.join(", "));
+        let _ = writeln!(text, "\n{} of {name}: {labels}", variable.name);
         text.push_str(&blocks(&fields, width, shade, columns, rows));
     }
     if let Some(path) = picture {
         let panels = (frames.iter().zip(&fields))
             .map(|(frame, field)| Some(Panel { label: label(frame), field, width }));
         let rows = [Row { label: variable.name.clone(), panels: panels.collect() }];
-        draw(sensor.id.as_str(), &rows, shade, &variable.units).save(path)?;
+        draw(&name(archive, 0), &rows, shade, &variable.units).save(path)?;
         let _ = writeln!(text, "\npicture: {}", path.display());
     }
     Ok(())

@@ -125,6 +125,13 @@ impl Origin {
             };
             source.validate()?;
             let archive = Box::new(Archive::open(&source)?);
+            ensure!(
+                archive.leads().is_empty(),
+                "{}: holds forecasts, of {} leads, and topics take frames: publish the store of \
+                 frames that they were made of",
+                shown(path),
+                archive.leads().len()
+            );
             let frames = archive.times(0).len();
             ensure!(frames > 0, "{}: has no frames in the period", shown(path));
             return Ok(Self::Store { archive, repeat: *repeat });

@@ -11,7 +11,7 @@ use crate::{Position, SensorId, Time, format_time};
 /// Plain data, so that it can cross an exchange between workers and processes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Who saw it.
+    /// Who saw it; empty where a message is not used and nobody knows whose it is.
     pub sensor: SensorId,
     /// When it was valid.
     pub valid_time: Time,
@@ -43,7 +43,7 @@ pub struct Record {
     /// bit and little-endian: a large message is copied once.
     pub cut: Option<usize>,
     /// Why no frame could be made of it, if so.
-    pub unfit: Option<String>,
+    pub unfit: Option<Reason>,
 }
 
 impl Record {
@@ -102,10 +102,10 @@ pub enum Reason {
         /// The valid time of the newest frame then.
         newest: Time,
     },
-    /// Its shape is not that of its sensor's grid.
+    /// Its shape, or what else it says of its field, is not that of its sensor's grid.
     Misshapen {
-        /// `[channel, y, x]` of the grid.
-        expected: [usize; 3],
+        /// What differs.
+        why: String,
     },
     /// No sensor of the job has this name.
     UnknownSensor,
@@ -148,9 +148,8 @@ impl std::fmt::Display for Reason {
             Self::AbsurdTime { newest } => {
                 write!(f, "too far from the newest frame, {}", format_time(*newest))
             }
-            Self::Misshapen { expected } => write!(f, "not of shape {expected:?}"),
             Self::UnknownSensor => write!(f, "no sensor of the job has this name"),
-            Self::Undecodable { why } => f.write_str(why),
+            Self::Misshapen { why } | Self::Undecodable { why } => f.write_str(why),
         }
     }
 }
@@ -164,13 +163,24 @@ pub struct Reject {
     pub reason: Reason,
 }
 
+impl Reject {
+    /// Whether it may bear any name: nothing that is kept for each sensor is made for it.
+    pub fn is_stranger(&self) -> bool {
+        let Frame { record, .. } = &self.frame;
+        matches!(self.reason, Reason::UnknownSensor | Reason::Undecodable { .. })
+            || record.as_ref().is_some_and(|record| record.unfit.is_some())
+    }
+}
+
 impl std::fmt::Display for Reject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Frame { sensor, valid_time, offset, .. } = &self.frame;
         let (label, reason) = (self.reason.label(), &self.reason);
         let time = format_time(*valid_time);
         // Anyone may have named it: in a log it is one word of one line.
-        if sensor.as_str().contains(char::is_control) {
+        if sensor.as_str().is_empty() {
+            write!(f, "{}", self.frame.position().log)?;
+        } else if sensor.as_str().contains(char::is_control) {
             write!(f, "{:?}", sensor.as_str())?;
         } else {
             write!(f, "{sensor}")?;
@@ -193,6 +203,18 @@ mod tests {
                     name";
         assert_eq!(told("köln's"), format!("köln's{rest}"));
         assert_eq!(told("a\n\u{1b}[2Jb"), format!(r#""a\n\u{{1b}}[2Jb"{rest}"#));
+        let record = Record {
+            log: "t/3".into(),
+            key: None,
+            payload: None,
+            cut: None,
+            unfit: Some(Reason::Undecodable { why: "no key".into() }),
+        };
+        let frame = Frame::new("".into(), 0, 7, [0; 3], Vec::new());
+        let frame = Frame { record: Some(Box::new(record)), ..frame };
+        let reject = Reject { frame, reason: Reason::Misshapen { why: "too small".into() } };
+        let told = "t/3 frame 7 (1970-01-01T00:00:00Z): misshapen: too small";
+        assert_eq!((reject.to_string().as_str(), reject.is_stranger()), (told, true));
     }
 
     #[test]

@@ -117,7 +117,8 @@ fn a_misshapen_frame_goes_to_the_rejects_and_the_job_goes_on() {
         let said: serde_json::Value = serde_json::from_slice(said).unwrap();
         assert_eq!((&said["reason"], &said["valid_time"]), (&"misshapen".into(), &time.into()));
         assert_eq!(said["shape"], serde_json::json!([1, 6, 7]));
-        assert_eq!(said["details"]["expected"], serde_json::json!([1, 12, 17]));
+        let why = "42 values of shape [1, 6, 7] where the grid has [1, 12, 17]";
+        assert_eq!(said["details"]["why"], why);
         assert!(rejects.contains_key(&PathBuf::from(format!("s/{offset}.npy"))));
     }
     assert_eq!(rejects.len(), 4);

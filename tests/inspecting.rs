@@ -138,3 +138,30 @@ fn a_job_is_told_by_what_it_comes_to() {
     run(&["run", file.to_str().unwrap()]);
     assert!(said(&[file.to_str().unwrap()]).contains("every 60 s, goes on at frame "));
 }
+
+#[test]
+fn a_store_of_forecasts_is_told_by_its_leads_and_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    site(folder.path(), 9);
+    run(&["run", job(folder.path(), "out", "").to_str().unwrap()]);
+    let store = folder.path().join("out/s4.zarr");
+    let store = store.to_str().unwrap();
+    let text = said(&[store, "--show"]);
+    for line in [
+        "s4.zarr: forecasts, of 2 leads\n",
+        "\nlead of 60 s: 7 forecasts of 3 x 12 x 17, every 60 s\n",
+        "\nlead of 120 s: 7 forecasts of ",
+        "  reference time 1970-01-01T00:02:00Z to 1970-01-01T00:08:00Z\n",
+        "0 forecasts missing",
+        "u of lead of 60 s: ",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("sensor"), "{text}");
+    let publish = ["publish", store, "--brokers", "127.0.0.1:1", "--topic", "frames"];
+    let output = physicnet().args(publish).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("s4.zarr: holds forecasts, of 2 leads"), "{error}");
+    assert!(error.contains("publish the store of frames"), "{error}");
+}

@@ -198,7 +198,8 @@ fn what_is_no_frame_is_told_and_a_dead_letter_says_why() {
     run(&["publish", at, "--brokers", &brokers, "--topic", &topic, "--format", "json"]);
     let lines = tail(&brokers, &topic, &[]);
     assert_eq!(lines.len(), 6);
-    assert!(lines.iter().all(|line| line.starts_with("radar  not readable: ")), "{lines:#?}");
+    let told = "radar  not readable: no da00 message: it looks like JSON; is the format json?  ";
+    assert!(lines.iter().all(|line| line.starts_with(told)), "{lines:#?}");
 
     let job = folder.path().join("job.yaml");
     let text = format!(
@@ -242,6 +243,72 @@ fn errors_say_what_to_do() {
     let output = physicnet().env_remove("KAFKA_BOOTSTRAP").args(["tail", "t"]).output().unwrap();
     let said = text(&output.stderr);
     assert!(said.contains("--brokers") && said.contains("--cluster"), "{said}");
+}
+
+#[test]
+fn what_brokers_or_memory_would_not_take_is_refused_by_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.yaml");
+    let validate = |job: &str, brokers: &str, source: &str, sink: &str| {
+        let text = format!(
+            "name: {job}\nsources: [{{type: kafka, cluster: {{brokers: '{brokers}'}}, cadence: 60s, \
+             {source}}}]\nmodel: {{untrained: {{history: 3, horizon: 2, quantization: none}}}}\n\
+             sinks: [{{type: kafka, cluster: {{brokers: '{brokers}'}}, {sink}}}]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        refused(&["validate", file.to_str().unwrap()])
+    };
+    let grid = |y: &str| {
+        format!("topics: [f], grid: {{variables: [{{name: u}}], y: {y}, x: {{count: 16}}}}")
+    };
+    let more = |more: &str| format!("{}, {more}", grid("{count: 16}"));
+    let topics = |topics: &str| more("").replace("[f]", topics);
+    // Nobody is asked before.
+    for (source, told) in [
+        (grid("{count: 1000000000}"), "grid.y.count: 1000000000 pixels; an axis has at most"),
+        (grid("{count: 16, step: 0}"), "grid.y.step: 0; write how far"),
+        (grid("{count: 16, step: .nan}"), "sources[0].grid.y.step: no finite number"),
+        (grid("{count: 16, first: .inf}"), "sources[0].grid.y.first: no finite number"),
+        (grid("{count: 1048577}"), "grid.y.count: 1048577 pixels"),
+        (grid("{count: 1048576}").replace("count: 16", "count: 17"), "largest_message_mib: 16 MiB"),
+        (topics("[]"), "topics: name at least one"),
+        (topics("['f 1']"), "topics: \"f 1\" is no name of a topic"),
+        (topics("[.]"), "topics: no topic can be called ."),
+        (topics("[f, g, f]"), "topics: f is named twice"),
+        (more("sensors: []"), "sensors: names none; leave it out"),
+        (more("sensors: [a, a]"), "sensors: a is named twice"),
+        (more("most_sensors: 0"), "most_sensors: 0 would take no sensor"),
+    ] {
+        let said = validate("ours", "127.0.0.1:1", &source, "topic: out");
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    for command in ["publish", "tail"] {
+        let arguments: &[&str] = match command {
+            "publish" => {
+                &[concat!(env!("CARGO_MANIFEST_DIR"), "/configs/kafka/simulate.yaml"), "--topic"]
+            }
+            _ => &[],
+        };
+        let brokers = ["f 1", "--brokers", "127.0.0.1:1"];
+        let said = refused(&[&[command], arguments, &brokers].concat());
+        assert!(said.contains("topic: \"f 1\" is no name of a topic"), "{said}");
+    }
+    let Some(brokers) = brokers() else { return };
+    let (store, frames) = (folder.path().join("radar.zarr"), topic("frames"));
+    six(&store);
+    run(&["publish", store.to_str().unwrap(), "--brokers", &brokers, "--topic", &frames]);
+    let source = topics(&format!("['{frames}']"));
+    let long = "j".repeat(240);
+    for (job, sink, told) in [
+        ("a job", "topic: out", "name: \"a job\" is no name of a topic"),
+        (&long, "topic: out", "name: physicnet.jjj"),
+        ("ours", "topic: 'out '", "topic: \"out \" is no name of a topic"),
+        ("ours", "dead_letters: ''", "dead_letters: is empty; name a topic"),
+        ("ours", "progress: a/b", "progress: \"a/b\" is no name of a topic"),
+    ] {
+        let said = validate(job, &brokers, &source, sink);
+        assert!(said.contains(told), "{told}: {said}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ use rdkafka::{ClientConfig, ClientContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::property::{Property, properties};
+
 /// How long a broker is asked before it counts as out of reach.
 const ASK: Duration = Duration::from_secs(15);
 /// How often to ask for topics to be made.
@@ -45,7 +47,8 @@ pub struct Cluster {
     #[serde(default)]
     pub sasl: Option<Sasl>,
     /// Any property of librdkafka; these have the last word.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "properties")]
+    #[schemars(with = "BTreeMap<String, Property>")]
     pub properties: BTreeMap<String, String>,
 }
 

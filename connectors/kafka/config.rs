@@ -1,16 +1,16 @@
 //! What a job file says about topics.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use physicnet_stream::{
-    Axis, Cadence, Error, Grid, Result, Sensor, SensorId, Time, Variable, parse_duration, with_unit,
-};
+use physicnet_stream::{Cadence, Error, Result, Sensor, SensorId, Time, parse_duration, with_unit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Cluster;
 use super::format::{Format, TimeFrom};
+use super::ledger::Names;
+use super::{Cluster, GridSection, names};
 use crate::zarr::{Archive, ZarrSource, parse_time};
 
 /// Topics of frames.
@@ -34,9 +34,9 @@ pub struct KafkaSource {
     /// Where the name of the sensor is.
     #[serde(default)]
     pub sensor: SensorFrom,
-    /// The sensors of the job; empty: whatever sensors the topics have.
+    /// The sensors of the job; absent: whatever sensors the topics have.
     #[serde(default)]
-    pub sensors: Vec<SensorId>,
+    pub sensors: Option<Vec<SensorId>>,
     /// The most sensors of a partition, where `sensors` does not name them: every new name takes
     /// memory.
     #[serde(default = "ten_thousand")]
@@ -95,55 +95,6 @@ pub enum SensorFrom {
     SourceName,
 }
 
-/// A grid as a job file says it.
-///
-/// ```yaml
-/// variables: [{name: precip_rate, units: mm h-1}]
-/// y: {count: 256, first: 255, step: -2, units: km}
-/// x: {count: 256, first: -255, step: 2, units: km}
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GridSection {
-    /// The channels, in order.
-    pub variables: Vec<Variable>,
-    /// Rows.
-    pub y: AxisSection,
-    /// Columns.
-    pub x: AxisSection,
-}
-
-/// An axis as a job file says it: its `values`, or how many there are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AxisSection {
-    /// `y` or `x` where it is not said.
-    pub name: Option<String>,
-    /// The unit of the values; empty where there is none.
-    pub units: String,
-    /// The coordinate of every pixel centre.
-    pub values: Vec<f64>,
-    /// How many pixels there are, where `values` does not tell.
-    pub count: usize,
-    /// The coordinate of the first, with `count`.
-    pub first: f64,
-    /// The step between them, with `count`; 1 where it is not said.
-    pub step: Option<f64>,
-}
-
-impl AxisSection {
-    fn axis(&self, key: &str) -> Result<Axis> {
-        let Self { name, units, values, count, first, step } = self;
-        let even = || (0..*count).map(|at| first + step.unwrap_or(1.0) * at as f64).collect();
-        let values = if values.is_empty() { even() } else { values.clone() };
-        if values.is_empty() || (*count != 0 && *count != values.len()) {
-            return Err(Error::new(format!("grid.{key}"), "give `values`, or `count` pixels"));
-        }
-        let name = name.clone().unwrap_or_else(|| key.to_owned());
-        Ok(Axis { name, units: units.clone(), values })
-    }
-}
-
 /// Where a partition is read from for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
@@ -175,11 +126,26 @@ impl KafkaSource {
     /// # Errors
     /// When a setting makes no sense, naming the key.
     pub fn validate(&self) -> Result<()> {
-        if self.topics.is_empty() || self.topics.iter().any(String::is_empty) {
+        if self.topics.is_empty() {
             return Err(Error::new("topics", "name at least one"));
         }
-        if let Some(topic) = self.topics.iter().find(|topic| topic.contains('/')) {
-            return Err(Error::new("topics", format!("{topic} is no name of a topic")));
+        self.topics.iter().try_for_each(|topic| names::topic("topics", topic))?;
+        once("topics", self.topics.iter().map(String::as_str))?;
+        if let Some(sensors) = &self.sensors {
+            if sensors.is_empty() {
+                let why = "names none; leave it out to take whatever sensors the topics have";
+                return Err(Error::new("sensors", why));
+            }
+            for sensor in sensors {
+                let refused =
+                    |why| Error::new("sensors", format!("{:?} is {why}", sensor.as_str()));
+                names::sensor(sensor.as_str()).map_err(refused)?;
+            }
+            once("sensors", sensors.iter().map(SensorId::as_str))?;
+        }
+        if self.most_sensors == 0 {
+            let why = "0 would take no sensor at all; write at least 1, or name the `sensors`";
+            return Err(Error::new("most_sensors", why));
         }
         if self.largest_message_mib == 0 || self.largest_message_mib > 1024 {
             return Err(Error::new("largest_message_mib", "lies between 1 and 1024"));
@@ -198,13 +164,7 @@ impl KafkaSource {
     /// What its sensors are like: the grid and the cadence that the settings tell, under no name.
     pub(super) fn template(&self) -> Result<Arc<Sensor>> {
         let (grid, usual) = match (&self.grid, &self.like) {
-            (Some(GridSection { variables, y, x }), None) => {
-                if variables.is_empty() {
-                    return Err(Error::new("grid.variables", "name at least one"));
-                }
-                let variables = variables.clone();
-                (Grid { variables, y: y.axis("y")?, x: x.axis("x")? }, None)
-            }
+            (Some(grid), None) => (grid.grid()?, None),
             (None, Some(path)) => {
                 let variables = self.variables.clone();
                 let archive = Archive::open(&ZarrSource { variables, ..ZarrSource::new(path) })?;
@@ -216,6 +176,17 @@ impl KafkaSource {
                 return Err(Error::new("grid", why));
             }
         };
+        // A pixel takes a byte at the least.
+        let [channels, height, width] = grid.shape();
+        let pixels = channels.saturating_mul(height).saturating_mul(width);
+        if pixels > self.largest_message_mib << 20 {
+            let why = format!(
+                "{} MiB hold no frame of {channels} x {height} x {width} pixels; raise it, or \
+                 describe a smaller grid",
+                self.largest_message_mib
+            );
+            return Err(Error::new("largest_message_mib", why));
+        }
         let cadence = match (&self.cadence, usual) {
             (Some(text), _) => {
                 parse_duration(text).and_then(Cadence::new).map_err(|e| Error::new("cadence", e))?
@@ -278,6 +249,30 @@ impl KafkaSink {
             progress: None,
         }
     }
+
+    /// Checks the names of what `job` writes.
+    ///
+    /// # Errors
+    /// When brokers take no topic of one of them, naming the key.
+    pub(super) fn check(&self, job: &str) -> Result<()> {
+        names::topic("name", job)?;
+        let Names { dead_letters, progress, .. } = Names::new(self, job);
+        let own = |key, said: &Option<String>| if said.is_some() { key } else { "name" };
+        names::topic(own("dead_letters", &self.dead_letters), &dead_letters)?;
+        names::topic(own("progress", &self.progress), &progress)?;
+        self.topic.iter().try_for_each(|topic| names::topic("topic", topic))
+    }
+}
+
+/// Checks that what the settings have at `key` names nothing twice.
+fn once<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut known = BTreeSet::new();
+    for name in names {
+        if !known.insert(name) {
+            return Err(Error::new(key, format!("{name} is named twice; leave one out")));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -316,6 +311,14 @@ mod tests {
             (r#""from": "yesterday""#, "from"),
             (r#""largest_message_mib": 0"#, "largest_message_mib"),
             (r#""topics": []"#, "topics"),
+            (r#""topics": [""]"#, "topics"),
+            (r#""topics": ["f 1"]"#, "topics"),
+            (r#""topics": [".."]"#, "topics"),
+            (r#""topics": ["t", "u", "t"]"#, "topics"),
+            (r#""most_sensors": 0"#, "most_sensors"),
+            (r#""sensors": []"#, "sensors"),
+            (r#""sensors": ["a", "b", "a"]"#, "sensors"),
+            (r#""sensors": ["a", "../b"]"#, "sensors"),
         ] {
             let base =
                 if more.contains("topics") { r#""cluster": {"brokers": "a:1"}"# } else { base };
@@ -329,9 +332,36 @@ mod tests {
                 r#""grid": {"variables": [{"name": "r"}], "y": {"count": 2}, "x": {"count": 2}}"#,
                 "cadence",
             ),
+            (
+                r#""grid": {"variables": [{"name": "r"}], "y": {"count": 4096}, "x": {"count": 4097}}"#,
+                "largest_message_mib",
+            ),
         ] {
             let error = parse(&format!("{{{base}, {more}}}")).template().unwrap_err();
             assert_eq!(error.what, key, "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_job_writes_has_names_that_brokers_take() {
+        let sink = KafkaSink::new("a:1", "out");
+        sink.check("job").unwrap();
+        let of = |name: &str| Some(name.to_owned());
+        let long = "j".repeat(240);
+        for (sink, job, key) in [
+            (sink.clone(), "a job", "name"),
+            (sink.clone(), "", "name"),
+            // What is derived of it is longer than itself.
+            (sink.clone(), &*long, "name"),
+            (KafkaSink { progress: of("p"), ..sink.clone() }, &*long, "name"),
+            (KafkaSink { topic: of("a/b"), ..sink.clone() }, "job", "topic"),
+            (KafkaSink { dead_letters: of(""), ..sink.clone() }, "job", "dead_letters"),
+            (KafkaSink { progress: of("."), ..sink.clone() }, "job", "progress"),
+        ] {
+            let told = sink.check(job).unwrap_err();
+            assert_eq!(told.what, key, "{told}");
+        }
+        let named = KafkaSink { dead_letters: of("d"), progress: of("p"), ..sink };
+        named.check(&long).unwrap();
     }
 }

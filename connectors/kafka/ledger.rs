@@ -137,8 +137,10 @@ impl Claim {
                 Ok((producer, resume)) => {
                     let (config, names) = (config.clone(), names.clone());
                     let author = Author::new(instance, 0);
-                    let claim =
+                    let mut claim =
                         Self { config, names, producer, author, mirror, limits, _watch: None };
+                    // Of a partition where nothing comes as well.
+                    claim.mirror.commit(&resume);
                     return Ok((claim, resume));
                 }
                 // Two that start at once fence one another; one of them is the last.

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use super::Cluster;
 use super::cluster::large;
 use super::format::{self, Format};
+use super::names;
 
 /// How long to wait at a time: for room in the queue, or for the last frames to arrive.
 const WAIT: Duration = Duration::from_millis(100);
@@ -40,7 +41,8 @@ impl Publisher {
     /// A publisher to `topic`, which is made if it is not there: with `partitions`, by default 1.
     ///
     /// # Errors
-    /// When no broker answers, or the topic cannot be made or has not as many partitions.
+    /// When no broker answers, no topic can be called so, or it cannot be made or has not as many
+    /// partitions.
     pub fn open(
         cluster: &Cluster,
         topic: &str,
@@ -48,6 +50,7 @@ impl Publisher {
         partitions: Option<i32>,
         stop: &Stop,
     ) -> Result<Self> {
+        names::topic("topic", topic)?;
         let settings = [
             ("enable.idempotence", "true"),
             // Bounded, and larger than the largest message: that would never find room.

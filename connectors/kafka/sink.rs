@@ -71,11 +71,7 @@ impl Ledger {
     ) -> Result<Self> {
         config.cluster.client(&[])?;
         let names = Names::new(config, job);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if job.is_empty() || !job.chars().all(plain) {
-            let why = "names topics of Kafka: write letters, digits, `.`, `_` and `-`";
-            return Err(Error::new(format!("name: {job}"), why));
-        }
+        config.check(job)?;
         let mut all = vec![&names.dead_letters, &names.progress];
         all.extend(&config.topic);
         all.sort_unstable();
@@ -276,11 +272,11 @@ fn dead_letter(
     let position = frame.position();
     let (log, partition) = position.log.rsplit_once('/').unwrap_or((&position.log, "0"));
     let header = |name: &str, value: String| (name.to_owned(), value);
-    let mut headers = vec![
-        header("reason", reason.label().to_owned()),
-        header("detail", reason.to_string()),
-        header("sensor", frame.sensor.to_string()),
-    ];
+    let mut headers =
+        vec![header("reason", reason.label().to_owned()), header("detail", reason.to_string())];
+    if !frame.sensor.as_str().is_empty() {
+        headers.push(header("sensor", frame.sensor.to_string()));
+    }
     let (key, payload) = if let Some(record) = frame.record {
         headers.push(header("topic", log.to_owned()));
         headers.push(header("partition", partition.to_owned()));

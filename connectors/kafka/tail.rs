@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Cluster;
 use super::config::{From, stamp};
+use super::names;
 
 /// How long brokers may take to say where a partition begins.
 const ASK: Duration = Duration::from_secs(15);
@@ -70,9 +71,10 @@ impl Tail {
     /// `None` if the topic is not there.
     ///
     /// # Errors
-    /// When no broker answers, or the topic may not be looked at.
+    /// When no broker answers, no topic can be called so, or it may not be looked at.
     pub fn open(cluster: &Cluster, topic: &str, from: &str, follow: bool) -> Result<Option<Self>> {
         let from = From::parse(from)?;
+        names::topic("topic", topic)?;
         let settings = [
             ("group.id", "physicnet.tail"),
             ("enable.auto.commit", "false"),

@@ -3,17 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use physicnet_stream::{Error, Frame, Record, Result, Resume, Sensor, SensorId, route};
+use physicnet_stream::{Error, Frame, Reason, Record, Result, Resume, Sensor, SensorId, route};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 
 use super::config::{KafkaSource, SensorFrom};
-use super::format::{Expected, Measured, decode};
+use super::format::{Expected, Measured, decode, source_name};
 use super::lag::Lag;
-use crate::zarr::file_name;
-
-/// The longest name of a sensor, in bytes: folders and keys bear it.
-const LONGEST_NAME: usize = 200;
+use super::names;
 
 /// Topics whose partitions are known.
 pub struct Topics {
@@ -68,12 +65,12 @@ impl Topics {
     /// The sensors that the settings name.
     pub fn sensors(&self) -> Vec<Arc<Sensor>> {
         let named = |id: &SensorId| Sensor { id: id.clone(), ..Sensor::clone(&self.template) };
-        self.config.sensors.iter().map(|id| Arc::new(named(id))).collect()
+        self.config.sensors.iter().flatten().map(|id| Arc::new(named(id))).collect()
     }
 
     /// What any sensor is like, where the settings name none.
     pub fn any(&self) -> Option<&Arc<Sensor>> {
-        self.config.sensors.is_empty().then_some(&self.template)
+        self.config.sensors.is_none().then_some(&self.template)
     }
 
     /// The bytes of a frame's pixels as we hold them: a message has about as many.
@@ -126,7 +123,7 @@ impl Decoder {
     /// A decoder that goes on from `resume`, whose sensors have their places.
     pub(super) fn new(topics: &Arc<Topics>, resume: &Resume) -> Self {
         let mut names = HashMap::<_, HashSet<_>>::new();
-        if topics.config.sensors.is_empty() {
+        if topics.config.sensors.is_none() {
             for (sensor, window) in &resume.windows {
                 for at in window {
                     names.entry(Arc::clone(&at.log)).or_default().insert(sensor.clone());
@@ -151,12 +148,9 @@ impl Decoder {
             unfit: None,
         };
         let decoded = self.decode(message, &record.log);
-        let (sensor, measured) = decoded.unwrap_or_else(|Unfit { sensor, why }| {
-            record.unfit = Some(why);
-            // Any name will do for what has none: it only says which worker refuses it.
-            let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-            let short = key.filter(|key| key.len() <= LONGEST_NAME);
-            let sensor = sensor.unwrap_or_else(|| short.unwrap_or(message.topic()).into());
+        let (sensor, measured) = decoded.unwrap_or_else(|Unfit { sensor, reason }| {
+            record.unfit = Some(reason);
+            let sensor = sensor.unwrap_or_else(|| "".into());
             let (source_name, shape, data) = (String::new(), [0; 3], Vec::new());
             let verbatim = None;
             (sensor, Measured { source_name, valid_time: stamp, shape, data, verbatim })
@@ -176,41 +170,36 @@ impl Decoder {
         message: &impl Message,
         log: &Arc<str>,
     ) -> Result<(SensorId, Measured), Unfit> {
-        let config = &self.topics.config;
-        let payload = message.payload().ok_or("the message has no value: a tombstone")?;
+        let Topics { config, template, .. } = &*self.topics;
+        let named = match config.sensor {
+            SensorFrom::Key => keyed(message).map(Some),
+            SensorFrom::SourceName => Ok(None),
+        };
+        let known = named.clone().ok().flatten();
+        let unfit = |why| Unfit { sensor: known.clone(), reason: Reason::Undecodable { why } };
+        let payload = message.payload();
+        let payload =
+            payload.ok_or_else(|| unfit("the message has no value: a tombstone".to_owned()))?;
         if payload.len() > config.largest_message_mib << 20 {
             let why = format!("{} bytes, more than largest_message_mib allows", payload.len());
-            return Err(Unfit { sensor: None, why });
+            return Err(unfit(why));
         }
-        let keyed = match config.sensor {
-            SensorFrom::Key => {
-                let key = message.key().filter(|key| !key.is_empty());
-                let key = key.ok_or("the message has no key to name its sensor")?;
-                let key = std::str::from_utf8(key).map_err(|_| "the key is not UTF-8 text")?;
-                Some(SensorId::from(key))
-            }
-            SensorFrom::SourceName => None,
+        let named = named.map_err(unfit)?;
+        let expected = Expected { grid: &template.grid, time: &config.time };
+        let measured = decode(config.format, payload, &expected).map_err(|reason| {
+            let own = || names::sensor(&source_name(config.format, payload)?).ok();
+            Unfit { sensor: named.clone().or_else(own), reason }
+        })?;
+        let sensor = match named {
+            Some(sensor) => sensor,
+            None => names::sensor(&measured.source_name).map_err(unfit)?,
         };
-        // It will name folders, keys and records.
-        let plain =
-            |sensor: &SensorId| sensor.as_str().len() <= LONGEST_NAME && file_name(sensor).is_ok();
-        let expected = Expected { grid: &self.topics.template.grid, time: &config.time };
-        let measured = decode(config.format, payload, &expected)
-            .map_err(|why| Unfit { sensor: keyed.clone().filter(plain), why })?;
-        let sensor = keyed.unwrap_or_else(|| measured.source_name.as_str().into());
-        if sensor.as_str().is_empty() {
-            return Err("source_name is empty and names no sensor".into());
-        }
-        if !plain(&sensor) {
-            let why = format!("no name of a sensor: at most {LONGEST_NAME} bytes, no `..`");
-            return Err(Unfit { sensor: None, why });
-        }
-        if config.sensors.is_empty() {
+        if config.sensors.is_none() {
             let (names, most) =
                 (self.names.entry(Arc::clone(log)).or_default(), config.most_sensors);
             if names.len() >= most && !names.contains(&sensor) {
                 let why = format!("its partition has the {most} sensors that most_sensors allows");
-                return Err(Unfit { sensor: Some(sensor), why });
+                return Err(Unfit { sensor: Some(sensor), reason: Reason::Undecodable { why } });
             }
             if !names.contains(&sensor) {
                 names.insert(sensor.clone());
@@ -220,16 +209,17 @@ impl Decoder {
     }
 }
 
-/// Why a message is no frame, and whose it would be.
+/// Why a message is no frame, and whose it would be, if that is known.
 struct Unfit {
     sensor: Option<SensorId>,
-    why: String,
+    reason: Reason,
 }
 
-impl From<&str> for Unfit {
-    fn from(why: &str) -> Self {
-        Self { sensor: None, why: why.to_owned() }
-    }
+/// Whose a message is by its key.
+fn keyed(message: &impl Message) -> Result<SensorId, String> {
+    let key = message.key().filter(|key| !key.is_empty());
+    let key = key.ok_or("the message has no key to name its sensor")?;
+    names::sensor(std::str::from_utf8(key).map_err(|_| "the key is not UTF-8 text")?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::cadence::{check, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
+use super::leads;
 use super::place::{AT_ONCE, shown};
 use super::store::{Store, Stored, Unread};
 
@@ -26,6 +27,7 @@ pub struct Archive {
     rows: Vec<u64>,
     times: Vec<Time>,
     variables: Vec<Channels>,
+    leads: Vec<i64>,
     cache: Cache,
     consolidated: bool,
     /// The root's metadata.
@@ -105,6 +107,9 @@ impl Archive {
         let mut times = coordinate.times()?;
         // A store that grows may be seen between the resizing of two arrays.
         let [samples, length, ..] = first.extent();
+        let lead = first.array.dims.iter().find_map(|dim| leads::coordinate(store, dim));
+        // What cannot be read as spans of time may be anything.
+        let leads = lead.and_then(|lead| lead.spans().ok()).unwrap_or_default();
         times.truncate(length as usize);
         if config.follow && !store.consolidated {
             // Arrays grow before they are filled.
@@ -147,6 +152,7 @@ impl Archive {
             rows,
             sensors,
             variables,
+            leads,
             cache: Cache::new(config.cache_mib << 20),
             config: config.clone(),
             consolidated: store.consolidated,
@@ -186,6 +192,12 @@ impl Archive {
     /// The sensors: one, or one for every index of a sample dim.
     pub fn sensors(&self) -> &[Arc<Sensor>] {
         &self.sensors
+    }
+
+    /// The lead times, nanoseconds, of a store that holds forecasts: then the times are those that
+    /// they start from, and where there are several leads each is a sensor. None in one of frames.
+    pub fn leads(&self) -> &[i64] {
+        &self.leads
     }
 
     /// The valid times of a sensor's frames as they are stored: they may repeat or run back, and

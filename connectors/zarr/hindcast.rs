@@ -8,11 +8,10 @@ use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
 use super::archive::Archive;
 use super::config::ZarrSource;
 use super::layout::listed;
+use super::leads::{self, LEADS};
 use super::place::shown;
-use super::store::{Store, Stored};
+use super::store::Store;
 
-/// What the coordinate of lead times is called.
-const LEADS: [&str; 5] = ["prediction_timedelta", "lead_time", "lead", "step", "forecast_period"];
 /// Decoded chunks that are kept, MiB: a chunk holds all leads, which are read one by one.
 const CACHE_MIB: usize = 64;
 
@@ -112,17 +111,10 @@ impl Hindcast {
 
 /// The lead times of the store, nanoseconds.
 fn leads(store: &Store) -> Result<Vec<i64>> {
-    let span = |array: &Stored| {
-        let marked = array.text("dtype").starts_with("timedelta64");
-        marked || array.text("standard_name") == "forecast_period"
-    };
     let mut names: Vec<_> = store.names().collect();
     names.sort_by_key(|name| LEADS.iter().position(|lead| lead == name).unwrap_or(LEADS.len()));
-    for name in names {
-        let Some(array) = store.array(name).ok().flatten() else { continue };
-        if array.dims == [name] && (LEADS.contains(&name) || span(&array)) {
-            return array.spans();
-        }
+    if let Some(found) = names.into_iter().find_map(|name| leads::coordinate(store, name)) {
+        return found.spans();
     }
     let why = "is no store of forecasts: it has no coordinate of lead times \
                (prediction_timedelta, say); its arrays are: ";

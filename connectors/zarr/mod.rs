@@ -16,6 +16,7 @@ mod encode;
 mod forecasts;
 mod hindcast;
 mod layout;
+mod leads;
 mod place;
 mod places;
 mod progress;

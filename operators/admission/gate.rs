@@ -179,12 +179,14 @@ impl Gate {
     }
 
     fn verdict(&mut self, frame: &Frame) -> Result<Place, Reason> {
-        if let Some(why) = undecodable(frame) {
-            return Err(Reason::Undecodable { why });
+        if let Some(reason) = unfit(frame) {
+            return Err(reason);
         }
         let count = frame.shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
         if frame.shape != self.shape || count != Some(frame.data.len()) {
-            return Err(Reason::Misshapen { expected: self.shape });
+            let (found, grid, values) = (frame.shape, self.shape, frame.data.len());
+            let why = format!("{values} values of shape {found:?} where the grid has {grid:?}");
+            return Err(Reason::Misshapen { why });
         }
         let Some((&newest, _)) = self.known.last_key_value() else { return Ok(Place::First) };
         let steps = self.cadence.steps(newest, frame.valid_time);
@@ -340,11 +342,11 @@ impl Gate {
     }
 }
 
-/// Why a source could not decode a frame, which it passes on without pixels.
-pub(super) fn undecodable(frame: &Frame) -> Option<String> {
+/// Why a source could make no frame of what it read, which it passes on without pixels.
+pub(super) fn unfit(frame: &Frame) -> Option<Reason> {
     let why = "the source could not decode it; its log says why";
     let unfit = frame.record.as_ref().and_then(|record| record.unfit.clone());
-    unfit.or((frame.shape == [0; 3]).then(|| why.to_owned()))
+    unfit.or((frame.shape == [0; 3]).then(|| Reason::Undecodable { why: why.to_owned() }))
 }
 
 /// A hash of a frame's values, bit for bit: tells a duplicate from a correction. FNV-1a in

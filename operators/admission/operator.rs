@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use crate::admission::gate::undecodable;
+use crate::admission::gate::unfit;
 use crate::admission::{AdmissionConfig, Admitted, Gate, Memory};
 
 /// How many refusals for one reason the log has one by one.
@@ -79,8 +79,8 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Frame> {
                     let (read, sensor) = (frame.position(), frame.sensor.clone());
                     let (replay, scored) = (frame.replay, frame.scored);
                     let gate = gate_of(&mut gates, &frame, &config, &catalogue, memory);
-                    let told = match (undecodable(&frame), gate) {
-                        (Some(why), _) => Err(Reason::Undecodable { why }),
+                    let told = match (unfit(&frame), gate) {
+                        (Some(reason), _) => Err(reason),
                         (None, None) => Err(Reason::UnknownSensor),
                         (None, Some(gate)) => Ok(gate),
                     };
@@ -147,7 +147,7 @@ fn gate_of<'a>(
     memory: Memory,
 ) -> Option<&'a mut Gate> {
     if !gates.contains_key(&frame.sensor) {
-        // An undecodable frame may bear any name: it makes no state.
+        // What is no frame may bear any name: it makes no state.
         let sensor = catalogue.get(&frame.sensor).filter(|_| frame.shape != [0; 3])?;
         let gate = Gate::new(config.clone(), sensor.cadence, sensor.grid.shape(), memory);
         gates.insert(frame.sensor.clone(), gate);

@@ -30,7 +30,8 @@ pub(super) fn catalogue(sources: &[Source]) -> Result<Catalogue> {
         let id = sensor.id.clone();
         ensure!(
             catalogue.insert(sensor),
-            "sources: two sensors are called {id}; give one source another `sensor` or `name`"
+            "sources: two sensors are called {id}; give a store another `sensor`, a simulation \
+             another `name`, and name a sensor of topics under the `sensors` of one source alone"
         );
     }
     for any in sources.iter().filter_map(Source::any) {

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use physicnet_stream::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What is asked: the file `request.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +199,9 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.error(error)),
         };
-        let told = serde_json::from_str(&text);
+        // Of a list, serde would take the fields by their order here.
+        let told = serde_json::from_str::<Map<String, Value>>(&text);
+        let told = told.and_then(|object| T::deserialize(Value::Object(object)));
         told.map(Some).map_err(|error| self.error(format!("{name}: {error}")))
     }
 
@@ -230,4 +233,25 @@ impl Folder {
 /// Nanoseconds since 1970.
 fn nanoseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_an_object() {
+        let at = tempfile::tempdir().unwrap();
+        let folder = Folder::new(at.path(), "job");
+        let read = |text: &str| {
+            std::fs::write(at.path().join("request.json"), text).unwrap();
+            folder.request().unwrap().1
+        };
+        let request = Request { checkpoint: "new.safetensors".into(), shadow_for: 100 };
+        assert_eq!(read(r#"{"checkpoint": "new.safetensors"}"#).unwrap(), request);
+        for wrong in [r#"["new.safetensors", 5]"#, "[]", r#"{"checkpoint": "a", "shadow": 5}"#] {
+            let told = read(wrong).unwrap_err().to_string();
+            assert!(told.contains("request.json: "), "{told}");
+        }
+    }
 }

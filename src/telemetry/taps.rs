@@ -91,9 +91,7 @@ impl Telemetry {
         move |reject| {
             let Some(known) = &mut known else { return };
             let sensor = &reject.frame.sensor;
-            let named =
-                !matches!(reject.reason, Reason::UnknownSensor | Reason::Undecodable { .. });
-            if (named || known.job.sensors.has(sensor))
+            if (!reject.is_stranger() || known.job.sensors.has(sensor))
                 && let Some(state) = known.get(sensor)
             {
                 state.refused(matches!(reject.reason, Reason::Late { .. }));
@@ -102,7 +100,8 @@ impl Telemetry {
             if reject.reason == Reason::Duplicate {
                 return;
             }
-            known.job.events.publish(Kind::Reject, Some(sensor), reject.to_string());
+            let whose = Some(sensor).filter(|sensor| !sensor.as_str().is_empty());
+            known.job.events.publish(Kind::Reject, whose, reject.to_string());
         }
     }
 

@@ -99,6 +99,18 @@ def reasons(folder):
         ("a", frame("a", 5000), ("absurd_time", f"too far from {newest}")),
         ("b", frame("b", 6), ("unknown_sensor", "no sensor of the job has this name")),
         ("a", b"nothing", ("undecodable", "7 bytes, too few for a message")),
+        (
+            "a",
+            b'{"source_name": "a", "timestamp": 0}',
+            ("undecodable", "no da00 message: it looks like JSON; is the format json?"),
+        ),
+        (
+            "a",
+            frame("a", 6, unit="K"),
+            ("misshapen", 'variable "signal": unit "K" where the job says "m s-1" for "u"'),
+        ),
+        # Nobody knows whose it is.
+        (None, frame("a", 6), ("undecodable", "the message has no key to name its sensor")),
         ("a", frame("a", 6), None),
     ]
     send(name, [{"key": key, "value": value} for key, value, _ in sent])
@@ -112,8 +124,8 @@ def reasons(folder):
         if refused:
             names = ["reason", "detail", "sensor", "topic", "partition", "offset"]
             said = [*refused, key, name, "0", str(offset)]
-            headers = [(header, text.encode()) for header, text in zip(names, said)]
-            expected[offset] = (key.encode(), value, headers)
+            headers = [(header, text.encode()) for header, text in zip(names, said) if text]
+            expected[offset] = (key and key.encode(), value, headers)
     assert len(letters) == len(found) and found == expected, (found, expected)
     times = [deserialise_da00(m.value()).timestamp_ns // MINUTE for m in Told(out).all()]
     assert times == [2, 3, 5, 6], times

@@ -93,8 +93,10 @@ def codecs(folder):
 
 def hosts(folder):
     """Two processes say what one says, and the brokers are shown how far they are."""
-    name, names = topic("frames", 4), [f"s{k}" for k in range(8)]
-    send(name, frames(names, range(12)))
+    name, names = topic("frames", 5), [f"s{k}" for k in range(8)]
+    # The last partition has nothing, and is shown all the same.
+    for place, ours in enumerate([names[k::4] for k in range(4)]):
+        send(name, frames(ours, range(12), partition=place))
     told = []
     for processes in (1, 2):
         out = topic("forecasts", 3)
@@ -112,10 +114,10 @@ def hosts(folder):
         told.append(Told(out).by_key())
         assert sum(map(len, told[-1].values())) == 8 * 10, job.said()
         shown = Consumer({**PLAIN, "group.id": f"physicnet.{job.name}"})
-        partitions = [TopicPartition(name, p) for p in range(4)]
+        partitions = [TopicPartition(name, p) for p in range(5)]
         ends = {p.partition: shown.get_watermark_offsets(p, 30)[1] for p in partitions}
-        known = {p.partition: max(p.offset, 0) for p in shown.committed(partitions, 30)}
-        assert known == ends, f"the brokers are shown {known} of {ends}"
+        known = {p.partition: p.offset for p in shown.committed(partitions, 30)}
+        assert ends[4] == 0 and known == ends, f"the brokers are shown {known} of {ends}"
     assert told[0] == told[1]
 
 
@@ -217,8 +219,15 @@ def names(folder):
     """The sensor may be named in the message: there is no key then."""
     name, out = topic("frames"), topic("forecasts")
     send(name, [{"value": frame("radar/east", k)} for k in range(4)])
+    # What is not used is told under the name in it, if that can be read, whatever the key is.
+    send(name, [{"key": "router", "value": v} for v in (frame("radar/east", 4, unit="K"), b"nothing")])
     source = kafka_source(name, more="sensor: source_name, follow: false,")
-    Job(folder, [source], [kafka_sink(out)]).start().ends()
+    job = Job(folder, [source], [kafka_sink(out)])
+    job.start().ends()
+    dead = [dict(m.headers()) for m in job.dead().all()]
+    assert sorted(h["reason"] for h in dead) == [b"misshapen", b"undecodable"], dead
+    assert {h["reason"]: h.get("sensor") for h in dead}[b"misshapen"] == b"radar/east", dead
+    assert not any("sensor" in h for h in dead if h["reason"] == b"undecodable"), dead
     told = Told(out).all()
     assert {m.key() for m in told} == {b"radar/east"} and minutes(told) == [2, 3]
 

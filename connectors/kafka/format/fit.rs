@@ -1,35 +1,34 @@
 //! A message as a frame on the grid that a job expects.
 
-use physicnet_stream::Variable as Channel;
+use physicnet_stream::{Grid, Time, Variable as Channel};
 
 use super::message::{Message, SIGNAL, Variable, quoted};
-use super::{Expected, Measured, axes, when};
+use super::{Measured, axes};
 
-/// The frame in a message, which was parsed from `bytes`.
+/// The frame of `valid_time` in a message, which was parsed from `bytes`.
 pub(super) fn fit(
     message: &Message,
     bytes: &[u8],
-    expected: &Expected,
+    grid: &Grid,
+    valid_time: Time,
 ) -> Result<Measured, String> {
-    let &Expected { grid, time } = expected;
-    let valid_time = when::valid_time(message, time)?;
     axes::check_coordinates(message, grid)?;
     let shape = grid.shape();
     let [channels, height, width] = shape;
     let data = match (message.get(SIGNAL), grid.variables.as_slice()) {
-        (Some(signal), [channel]) => field(signal, expected, channel, &[height, width])?,
+        (Some(signal), [channel]) => field(signal, grid, channel, &[height, width])?,
         (Some(signal), all) => {
             // One array has one unit: it must be that of every channel which has one.
             let with_unit = all.iter().find(|channel| !fits(signal, channel)).or(all.first());
             let channel = with_unit.ok_or("the grid has no variables")?;
-            field(signal, expected, channel, &[channels, height, width])?
+            field(signal, grid, channel, &[channels, height, width])?
         }
-        (None, [channel]) => field(named(message, channel)?, expected, channel, &[height, width])?,
+        (None, [channel]) => field(named(message, channel)?, grid, channel, &[height, width])?,
         (None, all) => {
             let mut data = Vec::with_capacity(shape.iter().product());
             for channel in all {
                 let variable = named(message, channel)?;
-                data.extend(field(variable, expected, channel, &[height, width])?);
+                data.extend(field(variable, grid, channel, &[height, width])?);
             }
             data
         }
@@ -60,7 +59,7 @@ fn named<'m, 'a>(message: &'m Message<'a>, channel: &Channel) -> Result<&'m Vari
 /// axes of length 1 before it.
 fn field(
     variable: &Variable,
-    expected: &Expected,
+    grid: &Grid,
     channel: &Channel,
     shape: &[usize],
 ) -> Result<Vec<f32>, String> {
@@ -69,7 +68,7 @@ fn field(
         let (has, wants) = (quoted(&variable.unit), quoted(&channel.units));
         return wrong(format!("unit {has} where the job says {wants} for {:?}", channel.name));
     }
-    axes::check_names(variable, expected.grid)?;
+    axes::check_names(variable, grid)?;
     let extra = variable.shape.len().saturating_sub(shape.len());
     let (before, rest) = variable.shape.split_at(extra);
     if rest != shape || before.iter().any(|dim| *dim != 1) {
@@ -90,7 +89,7 @@ fn fits(variable: &Variable, channel: &Channel) -> bool {
 mod tests {
     use physicnet_stream::{Axis, Cadence, Frame, Grid, Sensor};
 
-    use super::super::{Format, TimeFrom, decode, frame};
+    use super::super::{Expected, Format, TimeFrom, decode, frame};
     use super::*;
 
     #[test]

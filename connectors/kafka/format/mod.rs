@@ -1,8 +1,8 @@
 //! What a message's bytes mean: frames in, frames and forecasts out, as `da00`, `ad00` or JSON.
 //!
 //! ```text
-//! bytes ─► da00 | ad00 | json ─► Message ─┬► fit (grid, units, time) ─► Measured, or a reason
-//!                                         └► describe ─► Described, for people
+//! bytes ─► da00 | ad00 | json ─► Message ─┬► when, fit (grid, units) ─► Measured, or a reason
+//!   └► looks: what else they are          └► describe ─► Described, for people
 //! Frame, Forecast ─► compose ─► Message ─► da00 | ad00 | json ─► bytes
 //! ```
 //!
@@ -21,6 +21,7 @@ mod dtype;
 mod fit;
 mod flat;
 mod json;
+mod looks;
 mod message;
 mod when;
 
@@ -29,7 +30,7 @@ mod tests;
 
 use std::ops::Range;
 
-use physicnet_stream::{Error, Forecast, Frame, Grid, Result, Sensor, Time};
+use physicnet_stream::{Error, Forecast, Frame, Grid, Reason, Result, Sensor, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,10 +78,14 @@ pub struct Measured {
 /// The frame in a message.
 ///
 /// # Errors
-/// What is wrong with the message, naming the field and the numbers: the reason of a dead letter.
-/// It is text of at most a few hundred characters, whatever the message holds.
-pub fn decode(format: Format, bytes: &[u8], expected: &Expected) -> Result<Measured, String> {
-    fit::fit(&parse(format, bytes)?, bytes, expected)
+/// What is wrong with the message, naming the field and the numbers: `Undecodable` where it is none
+/// of this format or has no time, `Misshapen` where what it says does not fit the grid. The text is
+/// of at most a few hundred characters, whatever the message holds.
+pub fn decode(format: Format, bytes: &[u8], expected: &Expected) -> Result<Measured, Reason> {
+    let undecodable = |why| Reason::Undecodable { why };
+    let message = parse(format, bytes).map_err(undecodable)?;
+    let valid_time = when::valid_time(&message, expected.time).map_err(undecodable)?;
+    fit::fit(&message, bytes, expected.grid, valid_time).map_err(|why| Reason::Misshapen { why })
 }
 
 /// The name of the sender alone, where the rest may not fit; `None` if even that cannot be read.

@@ -1,5 +1,6 @@
 //! Reading: every offset is checked where it is followed.
 
+use super::super::looks::looks;
 use super::super::message::MOST_TEXT;
 
 /// A field of a table: its place in the vtable, and its name for errors.
@@ -30,8 +31,7 @@ pub(in super::super) fn root<'a>(buffer: &'a [u8], schema: &str) -> Result<Table
         return Err(format!("{} bytes, too few for a message", buffer.len()));
     };
     if found != schema.as_bytes() {
-        let found = found.escape_ascii();
-        return Err(format!("schema \"{found}\" where the job says \"{schema}\""));
+        return Err(format!("no {schema} message: {}", looks(buffer)));
     }
     let outside = || "root table: lies outside the message".to_owned();
     let at = follow(buffer, 0).ok_or_else(outside)?;

@@ -8,6 +8,7 @@
 //! The same names and arrays as `da00`, so that what is true of one is true of the other.
 
 mod nested;
+mod object;
 mod read;
 mod write;
 

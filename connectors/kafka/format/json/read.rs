@@ -7,8 +7,10 @@ use physicnet_stream::Time;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::super::looks;
 use super::super::message::{MOST_VARIABLES, Message, Variable, quoted};
 use super::nested::Nested;
+use super::object::Object;
 use crate::zarr::parse_time;
 
 /// Numbers take up to four times their text in memory, so there is an end.
@@ -45,9 +47,9 @@ struct Array<'a> {
 
 /// The name of the sender alone.
 pub(in super::super) fn source_name(bytes: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Sender>(bytes.get(..MOST_BYTES).unwrap_or(bytes))
-        .ok()
-        .map(|sender| sender.source_name)
+    let Object(Sender { source_name }) =
+        serde_json::from_slice(bytes.get(..MOST_BYTES).unwrap_or(bytes)).ok()?;
+    Some(source_name)
 }
 
 /// Reads a message.
@@ -55,8 +57,11 @@ pub(in super::super) fn parse(bytes: &[u8]) -> Result<Message<'_>, String> {
     if bytes.len() > MOST_BYTES {
         return Err(format!("{} bytes of JSON, more than {MOST_BYTES}", bytes.len()));
     }
-    let Body { source_name, timestamp, variables } =
-        serde_json::from_slice(bytes).map_err(|error| {
+    let Object(Body { source_name, timestamp, variables }) = serde_json::from_slice(bytes)
+        .map_err(|error| {
+            if !bytes.is_empty() && looks::text(bytes).is_none() {
+                return format!("no JSON: {}", looks::looks(bytes));
+            }
             // The error quotes what it found, however long that is.
             let mut why = format!("JSON: {error}");
             if let Some((cut, _)) = why.char_indices().nth(300) {
@@ -136,7 +141,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Variables<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut variables = Vec::new();
-                while let Some((name, array)) = map.next_entry::<String, Array>()? {
+                while let Some((name, Object(array))) = map.next_entry::<String, Object<Array>>()? {
                     if variables.len() == MOST_VARIABLES {
                         let why = format!("variables: more than {MOST_VARIABLES}");
                         return Err(A::Error::custom(why));

@@ -147,8 +147,8 @@ fn the_schema_is_never_guessed() {
     for (bytes, why) in [
         (&b""[..], "0 bytes, too few for a message"),
         (b"1234da0", "7 bytes, too few for a message"),
-        (b"\x08\0\0\0ev44\0\0\0\0", "schema \"ev44\" where the job says \"da00\""),
-        (b"{\"source_name\"", "schema \"urce\" where the job says \"da00\""),
+        (b"\x08\0\0\0ev44\0\0\0\0", "no da00 message: its schema is \"ev44\""),
+        (b"{\"source_name\"", "no da00 message: it looks like JSON; is the format json?"),
         (b"\xff\xff\xff\xffda00", "root table: lies outside the message"),
         (b"\x08\0\0\0da00\x09\0\0\0", "root table: lies outside the message"),
     ] {
@@ -156,5 +156,5 @@ fn the_schema_is_never_guessed() {
         assert_eq!(source_name(Format::Da00, bytes), None);
     }
     let said = read(Format::Ad00, golden("frame"), &weather()).unwrap_err();
-    assert_eq!(said, "schema \"da00\" where the job says \"ad00\"");
+    assert_eq!(said, "no ad00 message: its schema is \"da00\"; is the format da00?");
 }

@@ -37,7 +37,16 @@ fn what_is_wrong_is_said() {
     let many: Vec<String> = (0..300).map(|k| format!(r#""v{k}": {{"data": 1}}"#)).collect();
     for (text, why) in [
         (String::new(), "JSON: EOF while parsing"),
-        ("[]".into(), "JSON: invalid length 0"),
+        ("[]".into(), "JSON: a list where an object is needed, {\"name\": value, ...}"),
+        // What serde would take for a message.
+        (
+            r#"["hill", 5, {"rain": {"data": [[1,2,3],[4,5,6]]}}]"#.into(),
+            "JSON: a list where an object is needed",
+        ),
+        (
+            body(r#""rain": ["mm/h", null, null, null, [[1,2,3],[4,5,6]]]"#),
+            "JSON: a list where an object is needed",
+        ),
         ("null".into(), "JSON: invalid type: null"),
         (r#"{"timestamp": 0, "variables": {}}"#.into(), "JSON: missing field `source_name`"),
         (r#"{"source_name": "", "timestamp": 0, "variables": {}}"#.into(), "source_name: is empty"),
@@ -105,4 +114,5 @@ fn the_name_alone_needs_no_more() {
     let text = r#"{"source_name": "hill", "variables": 7}"#;
     assert!(read(Format::Json, text.as_bytes(), &rain()).is_err());
     assert_eq!(source_name(Format::Json, text.as_bytes()), Some("hill".into()));
+    assert_eq!(source_name(Format::Json, br#"["hill"]"#), None);
 }

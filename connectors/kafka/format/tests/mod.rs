@@ -75,7 +75,8 @@ fn sensor(grid: Grid) -> Sensor {
 }
 
 fn read(format: Format, bytes: &[u8], grid: &Grid) -> Result<Measured, String> {
-    decode(format, bytes, &Expected { grid, time: &TimeFrom::Timestamp })
+    let read = decode(format, bytes, &Expected { grid, time: &TimeFrom::Timestamp });
+    read.map_err(|reason| reason.to_string())
 }
 
 /// A `da00` variable of numbers that count from 0.

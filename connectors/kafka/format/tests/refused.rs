@@ -95,6 +95,47 @@ fn the_unit_of_several_channels_is_that_of_each() {
 }
 
 #[test]
+fn what_is_garbage_is_told_from_what_does_not_fit() {
+    let expected = |grid, time| Expected { grid, time };
+    let (rain, timestamp) = (rain(), TimeFrom::Timestamp);
+    let label = |bytes: &[u8], time| {
+        decode(Format::Da00, bytes, &expected(&rain, time)).unwrap_err().label()
+    };
+    let written = |variables| da00::write(&message(variables)).unwrap();
+    for spoilt in [
+        spoilt(|s| s.unit = "K".into()),
+        spoilt(|s| s.axes.swap(0, 1)),
+        spoilt(|s| s.shape = vec![3, 2]),
+        vec![array("snow", &["y", "x"], &[2, 3])],
+        vec![array("signal", &["y", "x"], &[2, 3]), array("x", &["x"], &[3])],
+    ] {
+        assert_eq!(label(&written(spoilt), &timestamp), "misshapen");
+    }
+    let good = written(spoilt(|_| {}));
+    let elsewhere = TimeFrom::Coordinate("when".into());
+    assert_eq!(label(&good, &elsewhere), "undecodable");
+    assert_eq!(label(&good[..good.len() - 20], &timestamp), "undecodable");
+    assert_eq!(label(&written(spoilt(|s| s.shape = vec![2, 4])), &timestamp), "undecodable");
+}
+
+#[test]
+fn another_format_is_told_by_its_looks() {
+    let good = da00::write(&message(spoilt(|_| {}))).unwrap();
+    for (format, bytes, told) in [
+        (
+            Format::Da00,
+            &br#"{"source_name": "a", "timestamp": 0}"#[..],
+            "no da00 message: it looks like JSON; is the format json?",
+        ),
+        (Format::Ad00, &good, "no ad00 message: its schema is \"da00\"; is the format da00?"),
+        (Format::Json, &good, "no JSON: its schema is \"da00\"; is the format da00?"),
+        (Format::Json, b"\xff\xfe\0\0", "no JSON: it is no text, and names no schema"),
+    ] {
+        assert_eq!(read(format, bytes, &rain()).unwrap_err(), told);
+    }
+}
+
+#[test]
 fn a_reason_is_short_whatever_is_quoted() {
     let long = "\u{1}".repeat(60_000);
     let variables = (0..9).map(|at| array("", &[], &[at])).map(|variable| message::Variable {

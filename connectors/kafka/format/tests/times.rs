@@ -8,7 +8,8 @@ fn at(time: Option<message::Variable<'static>>) -> Result<i64, String> {
     variables.extend(time);
     let bytes = da00::write(&message(variables)).unwrap();
     let expected = Expected { grid: &rain(), time: &TimeFrom::Coordinate("time".into()) };
-    decode(Format::Da00, &bytes, &expected).map(|measured| measured.valid_time)
+    let read = decode(Format::Da00, &bytes, &expected);
+    read.map(|measured| measured.valid_time).map_err(|reason| reason.to_string())
 }
 
 fn time(values: Values<'static>, unit: &'static str) -> Option<message::Variable<'static>> {
