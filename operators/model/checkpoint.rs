@@ -35,6 +35,32 @@ pub struct Provenance {
     pub seed: u64,
     /// Scores on the validation part, by name.
     pub validation: BTreeMap<String, f64>,
+    /// The peak of the learning rate; files from before there was this key lack it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// The parts of the loss and their weights, as the training file had them; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Value>,
+    /// The checkpoint that training began from, where it began from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
+}
+
+/// A checkpoint that another one's training began from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parent {
+    /// Its id.
+    pub id: String,
+    /// Where it lay.
+    pub path: String,
+    /// What it was trained on itself: on that, no forecast of its children is of unseen data.
+    pub data: Vec<String>,
+    /// How many weights were taken from it, of how many.
+    pub taken: [usize; 2],
+    /// The checkpoint that it began from itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// The name of the config and the provenance among the metadata.

@@ -45,6 +45,7 @@ use physicnet_stream::Stop;
 
 use data::Data;
 use run::Run;
+use weights::Init;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -123,7 +124,7 @@ pub fn suits(config: &TrainConfig) -> Result<()> {
 }
 
 /// What training begins with: its data, the model for them, and the checkpoint to start from.
-fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Checkpoint>)> {
+fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Init>)> {
     config.validate()?;
     let init = config.init_from.as_deref().map(Checkpoint::load).transpose()?;
     let mut model = config.model.clone();
@@ -131,5 +132,7 @@ fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Checkpoint>)>
         model.variables.clone_from(&init.config.variables);
     }
     let data = Data::open(config, &mut model)?;
+    let init = init.zip(config.init_from.as_deref());
+    let init = init.map(|(init, path)| Init::new(init, path, &model)).transpose()?;
     Ok((data, model, init))
 }

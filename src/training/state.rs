@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
+use physicnet_operators::model::Parent;
 use serde::{Deserialize, Serialize};
 
 use super::codes::Codes;
@@ -22,6 +23,9 @@ pub(crate) struct Notes {
     pub(crate) best: Option<(f64, u64)>,
     /// The training file, so that another one cannot go on with this state.
     pub(crate) config: String,
+    /// The checkpoint that the run began from; states from before this was kept lack it.
+    #[serde(default)]
+    pub(crate) parent: Option<Parent>,
 }
 
 /// What must not change between sittings of one run.

@@ -20,6 +20,7 @@ mod data;
 mod loss;
 mod measures;
 mod missing;
+mod parent;
 
 const SIDE: usize = 16;
 
