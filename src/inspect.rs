@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::SinkConfig;
-use physicnet_connectors::zarr::{Archive, ZarrSource, is_url, shown};
+use physicnet_connectors::zarr::{Archive, ZarrSource, foreign, is_url, shown};
 use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
 use physicnet_stream::{Frame, Sensor, format_time};
@@ -53,7 +53,10 @@ pub fn inspect(
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match &*extension {
         "yaml" | "yml" | "toml" => job(&load(path)?),
-        _ => checkpoint(path),
+        _ => match foreign(path) {
+            Some(why) => bail!("{}: {why}", path.display()),
+            None => checkpoint(path),
+        },
     }
 }
 
@@ -246,6 +249,13 @@ fn norm(values: &[f32]) -> f64 {
 /// # Errors
 /// When one of them is no checkpoint, or cannot be read.
 pub fn differences(path: &Path, other: &Path) -> Result<String> {
+    if let Some(store) = [path, other].into_iter().find(|path| path.is_dir() || is_url(path)) {
+        bail!(
+            "{}: two paths are two checkpoints to be compared, and this is a folder; inspect a store \
+             by itself, or score one against another with `evaluate --against`",
+            shown(store)
+        );
+    }
     let (one, two) = (Checkpoint::load(path)?, Checkpoint::load(other)?);
     let mut text = format!("{} {}\n{} {}\n", one.id, path.display(), two.id, other.display());
     let keys = |config: &ModelConfig, provenance: &Provenance| {

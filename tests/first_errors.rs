@@ -47,6 +47,12 @@ fn site(folder: &Path) {
     without_times(&folder.join("timeless.zarr"), &["y", "x"]);
     store(&folder.join("one.zarr"), &series(&|k| k as Time)[..1]);
     store(&folder.join("back.zarr"), &series(&|k| -(k as Time)));
+    store(&folder.join("shuffled.zarr"), &series(&|k| (k * 17 % 40) as Time));
+    std::fs::write(folder.join("p.nc"), b"\x89HDF\r\n\x1a\n").unwrap();
+    std::fs::write(folder.join("p.grib"), b"GRIB\0\0\0\x02").unwrap();
+    let notes = r#"{"__metadata__":{"notes":"{}"}}     "#;
+    let state = [&(notes.len() as u64).to_le_bytes()[..], notes.as_bytes()].concat();
+    std::fs::write(folder.join("state.safetensors"), state).unwrap();
     let mut broken = folder.join("broken.zarr");
     store(&broken, &series(&|k| k as Time));
     broken.push("u/c/1/0/0");
@@ -57,6 +63,8 @@ fn site(folder: &Path) {
         y: Axis::index("y", 12),
         x: Axis::index("x", 17),
     };
+    let none = folder.join("none.zarr");
+    ArchiveWriter::create(&none, &warm, None, Map::new()).unwrap().finish().unwrap();
     let path = folder.join("warm.zarr");
     let mut writer = ArchiveWriter::create(&path, &warm, None, Map::new()).unwrap();
     series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
@@ -98,6 +106,9 @@ fn site(folder: &Path) {
              sinks: [{type: zarr, path: 'text/{sensor}.zarr'}]\n",
         ),
         ("train-absent.yaml", "data: [{path: absent.zarr}]\nout: out\n"),
+        ("train-shuffled.yaml", "data: [{path: shuffled.zarr}]\nout: out\n"),
+        ("train-netcdf.yaml", "data: [{path: p.nc}]\nout: out\n"),
+        ("simulate.yaml", "field: {kind: gray_scott}\n"),
         ("train-variable.yaml", "data: [{path: good.zarr, variables: [w]}]\nout: out\n"),
         ("train-timeless.yaml", "data: [{path: timeless.zarr}]\nout: out\n"),
         ("train-irregular.yaml", "data: [{path: irregular.zarr}]\nout: out\n"),
@@ -156,6 +167,19 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("inspect text", ["text", "not a safetensors file"]),
         ("evaluate --zarr folder", ["folder", "no Zarr group"]),
         ("evaluate --zarr good.zarr --checkpoint text", ["text", "not a safetensors file"]),
+        ("inspect p.nc", ["p.nc: is NetCDF", "xr.open_mfdataset"]),
+        ("evaluate --zarr p.nc", ["p.nc: is NetCDF", "docs/stores.md"]),
+        ("train train-netcdf.yaml", ["p.nc: is NetCDF", "docs/stores.md"]),
+        ("inspect p.grib", ["p.grib: is GRIB", "cfgrib"]),
+        ("evaluate --zarr text", ["text", "a Zarr store is a folder"]),
+        (
+            "evaluate --zarr good.zarr --checkpoint good.zarr",
+            ["good.zarr", "a checkpoint is a file"],
+        ),
+        ("inspect good.zarr one.zarr", ["good.zarr", "two checkpoints to be compared"]),
+        ("inspect train-crop.yaml", ["is a training file", "physicnet train train-crop.yaml"]),
+        ("inspect simulate.yaml", ["is a simulation file", "physicnet simulate simulate.yaml"]),
+        ("inspect state.safetensors", ["the state of a training", "best.safetensors"]),
         ("evaluate", ["job.yaml", "--zarr"]),
         ("validate empty.yaml", ["empty.yaml", "docs/jobs.md"]),
         ("run empty.yaml", ["empty.yaml", "docs/jobs.md"]),
@@ -173,15 +197,19 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("run timeless.yaml", ["timeless.zarr", "units"]),
         ("train train-timeless.yaml", ["timeless.zarr", "units"]),
         ("inspect one.zarr", ["one.zarr", "say the `cadence`"]),
-        ("inspect back.zarr", ["no two times of which the later", "40 of its 40"]),
+        ("inspect back.zarr", ["times that go backwards, all 40", "sortby(\"time\")"]),
+        ("evaluate --zarr back.zarr", ["times that go backwards, all 40", "sortby(\"time\")"]),
+        ("inspect none.zarr", ["none.zarr", "holds no frames"]),
+        ("train train-shuffled.yaml", ["irregular: ", "go backwards: put them in order"]),
         // What does not belong together, or is not whole.
         ("train train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("validate train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("train train-cut.yaml", ["cut/state.safetensors", "resume: false"]),
         ("train train-transform.yaml", ["transform of u: scale: 0", "above 0"]),
         // An irregular cadence.
-        ("train train-irregular.yaml", ["irregular", "cadence"]),
-        ("validate train-irregular.yaml", ["irregular", "cadence"]),
+        ("train train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
+        ("validate train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
+        ("evaluate --zarr irregular.zarr", ["its times are irregular: ", "ds.resample(time="]),
         // All missing.
         ("train train-blind.yaml", ["measured pixel of u", "inspect --picture"]),
         ("evaluate --zarr blind.zarr", ["nothing was verified", "inspect"]),

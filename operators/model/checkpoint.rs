@@ -112,6 +112,10 @@ impl Checkpoint {
     /// When the file cannot be read, is not a checkpoint of ours, or its tensors differ from
     /// what its config needs: every missing, surplus, misshapen or non-finite one is named.
     pub fn load(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let why = "is a folder; a checkpoint is a file, best.safetensors in a training's `out`";
+            return Err(Error::new(path.display(), why));
+        }
         let bytes = std::fs::read(path)
             .map_err(|error| Error::new(path.display(), format!("cannot read it: {error}")))?;
         Self::from_bytes(&bytes, &path.display().to_string())
@@ -210,6 +214,11 @@ fn header(bytes: &[u8], name: &str) -> Result<(String, Header, Option<String>)> 
         .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
     let strings = metadata.metadata().as_ref();
     let string = |name| strings.and_then(|strings| strings.get(name)).cloned();
+    if string(HEADER).is_none() && string("notes").is_some() {
+        let why = "is the state of a training, from which `train` goes on; its checkpoints are \
+                   best.safetensors and last.safetensors beside it";
+        return Err(fail(why.into()));
+    }
     let json = string(HEADER).ok_or_else(|| {
         fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
     })?;

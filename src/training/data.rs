@@ -89,6 +89,12 @@ impl Data {
         if data.training.is_empty() {
             let place = shown(&data.archives[0].config().path);
             let seconds = data.archives[0].sensors()[0].cadence.nanoseconds() as f64 / 1e9;
+            if let Some(why) = data.archives[0].irregular() {
+                bail!(
+                    "data: no window of {history} + {horizon} frames, each a cadence after the last, \
+                     in the training part of {place}: {why}"
+                );
+            }
             bail!(
                 "data: no window of {history} + {horizon} frames, each a cadence after the last, in \
                  the training part: `physicnet inspect {place}` lists its gaps at the cadence of \
