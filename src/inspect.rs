@@ -307,7 +307,7 @@ fn share(change: f64, size: f64) -> String {
 }
 
 /// The leaves below `value` by their paths.
-fn flatten(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
+pub(crate) fn flatten(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
     let mut below = |key: &str, value| {
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         flatten(value, &path, into);

@@ -61,8 +61,11 @@ impl<'a> Run<'a> {
             let same = state::fingerprint(config);
             ensure!(
                 notes.config == same,
-                "{}: belongs to another training file; set another `out` or `resume: false`",
-                state.display()
+                "{}: belongs to another training file, in which these differ: {}. To go on from its \
+                 weights set another `out` and `init_from: {}`; `resume: false` begins anew, over it",
+                state.display(),
+                state::differing(&notes.config, &same).join(", "),
+                config.out.join("last.safetensors").display()
             );
             (optimiser, codes, notes.best, notes.seconds, notes.parent)
         } else {

@@ -154,6 +154,11 @@ fn neither_threads_nor_interruptions_change_the_weights() {
     let other = TrainConfig { seed: 8, ..parts.clone() };
     let error = train(&other, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("belongs to another training file"), "{error}");
+    assert!(error.contains("these differ: seed (7 then, 8 now). "), "{error}");
+    let longer = TrainConfig { steps: 9, ..parts.clone() };
+    let error = train(&longer, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("these differ: steps (6 then, 9 now). "), "{error}");
+    assert!(error.contains("`init_from: ") && error.contains("last.safetensors"), "{error}");
 }
 
 #[test]
