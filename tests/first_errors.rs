@@ -108,6 +108,11 @@ fn site(folder: &Path) {
         ("train-absent.yaml", "data: [{path: absent.zarr}]\nout: out\n"),
         ("train-shuffled.yaml", "data: [{path: shuffled.zarr}]\nout: out\n"),
         ("train-nan.yaml", "data: [{path: good.zarr}]\nout: out\nminutes: .nan\n"),
+        (
+            "train-huge.yaml",
+            "data: [{path: good.zarr}]\nout: out\nbatch: 1000000000\n\
+             split: {train: 0.5, validation: 0.5}\n",
+        ),
         ("train-netcdf.yaml", "data: [{path: p.nc}]\nout: out\n"),
         ("simulate.yaml", "field: {kind: gray_scott}\n"),
         ("train-variable.yaml", "data: [{path: good.zarr, variables: [w]}]\nout: out\n"),
@@ -184,6 +189,7 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("evaluate --zarr good.zarr --thresholds nan", ["scoring.thresholds", "finite"]),
         ("evaluate --zarr good.zarr --thresholds 1,inf", ["scoring.thresholds", "finite"]),
         ("validate train-nan.yaml", ["minutes: no finite number", "train-nan.yaml"]),
+        ("validate train-huge.yaml", ["memory: about", "smaller `crop`, `batch`"]),
         ("evaluate", ["job.yaml", "--zarr"]),
         ("validate empty.yaml", ["empty.yaml", "docs/jobs.md"]),
         ("run empty.yaml", ["empty.yaml", "docs/jobs.md"]),

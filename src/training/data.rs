@@ -243,6 +243,17 @@ impl Data {
         [height, width]
     }
 
+    /// The pixels of the largest view that is trained on.
+    pub(crate) fn pixels(&self) -> usize {
+        let side = |side: usize| if self.crop > 0 { side.min(self.crop) } else { side };
+        let sensors = self.archives.iter().flat_map(Archive::sensors);
+        let views = sensors.map(|sensor| {
+            let [_, height, width] = sensor.grid.shape();
+            side(height) * side(width)
+        });
+        views.max().unwrap_or(0)
+    }
+
     /// Window `index` of step `step`: the same for the same seed, whoever asks.
     pub(crate) fn training(
         &self,

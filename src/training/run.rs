@@ -70,7 +70,9 @@ impl<'a> Run<'a> {
             (optimiser, codes, notes.best, notes.seconds, notes.parent)
         } else {
             let fit = model.tendency > 0
-                && init.as_ref().is_none_or(|init| init.checkpoint.config.tendency != model.tendency);
+                && init
+                    .as_ref()
+                    .is_none_or(|init| init.checkpoint.config.tendency != model.tendency);
             let mut weights = match &init {
                 Some(init) => init.weights(&map)?,
                 None => draw(&map, config.seed)?,
@@ -166,7 +168,10 @@ impl<'a> Run<'a> {
             sitting.spent.waited += waited;
             sitting.spent.read += read;
             let rate = rate_at(done, config);
-            let Parts { loss, mut health } = self.step(&batch, rate)?;
+            let Parts { loss, mut health } = match self.step(&batch, rate, stop) {
+                Err(error) if error.is::<Halted>() => return Ok(true),
+                step => step?,
+            };
             health.extend([("learning_rate", rate), ("waited", waited), ("read", read)]);
             let step = self.optimiser.step;
             let mut validation = None;
@@ -209,9 +214,13 @@ impl<'a> Run<'a> {
     /// One step: shards on threads, gradients summed in the order of the batch.
     ///
     /// # Errors
-    /// [`Astray`] where the loss is not finite.
-    pub(super) fn step(&mut self, batch: &[Sample], rate: f64) -> Result<Parts> {
-        let shards = on_threads(self.config.threads, batch, |sample| self.shard(sample));
+    /// [`Astray`] where the loss is not finite, [`Halted`] where `stop` is asked before the last
+    /// window: nothing has changed then.
+    pub(super) fn step(&mut self, batch: &[Sample], rate: f64, stop: &Stop) -> Result<Parts> {
+        let shards = on_threads(self.config.threads, batch, |sample| {
+            ensure!(!stop.stopped(), Halted);
+            self.shard(sample)
+        });
         let mut gradients = Named::new();
         let mut loss: Vec<(&'static str, f64)> = Vec::new();
         let mut latents = (Vec::new(), Vec::new());
@@ -375,6 +384,18 @@ struct Shard {
 pub(super) struct Parts {
     pub(super) loss: Vec<(&'static str, f64)>,
     pub(super) health: Vec<(&'static str, f64)>,
+}
+
+/// A step that was given up, since the run is to stop.
+#[derive(Debug)]
+pub(super) struct Halted;
+
+impl std::error::Error for Halted {}
+
+impl std::fmt::Display for Halted {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("stopped in the middle of a step")
+    }
 }
 
 /// A loss that is no number.

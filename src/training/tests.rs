@@ -21,6 +21,7 @@ mod loss;
 mod measures;
 mod missing;
 mod parent;
+mod stopping;
 
 const SIDE: usize = 16;
 
