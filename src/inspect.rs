@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Job, load};
 use crate::render::{Panel, Row, Shade, blocks, draw};
+use crate::report::folder_is_there;
 
 /// Frames that statistics are taken from.
 const SAMPLE: usize = 64;
@@ -39,6 +40,7 @@ pub fn inspect(
         "{}: there is nothing; look at the path",
         path.display()
     );
+    picture.map(drawable).transpose()?;
     if path.is_dir() || is_url(path) {
         let variables = variables.to_vec();
         let config = ZarrSource { variables, cadence, ..ZarrSource::new(path) };
@@ -58,6 +60,15 @@ pub fn inspect(
             None => checkpoint(path),
         },
     }
+}
+
+/// Whether a picture can go there by its name: before frames are read for it.
+fn drawable(picture: &Path) -> Result<()> {
+    let ending = picture.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if let Some(ending) = ending.filter(|ending| ending != "png") {
+        bail!("--picture {}: what is written is PNG and no .{ending}", picture.display());
+    }
+    folder_is_there(picture).with_context(|| format!("--picture {}", picture.display()))
 }
 
 fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) -> Result<String> {

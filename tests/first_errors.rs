@@ -186,6 +186,10 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("inspect train-crop.yaml", ["is a training file", "physicnet train train-crop.yaml"]),
         ("inspect simulate.yaml", ["is a simulation file", "physicnet simulate simulate.yaml"]),
         ("inspect state.safetensors", ["the state of a training", "best.safetensors"]),
+        ("inspect good.zarr --picture a.jpg", ["--picture a.jpg", "PNG and no .jpg"]),
+        ("inspect good.zarr --picture no/a.png", ["--picture no/a.png", "folder no is not there"]),
+        ("evaluate --zarr good.zarr --report no/a.html", ["--report", "folder no is not there"]),
+        ("evaluate --zarr good.zarr --json no/a.json", ["--json", "folder no is not there"]),
         ("evaluate --zarr good.zarr --thresholds nan", ["scoring.thresholds", "finite"]),
         ("evaluate --zarr good.zarr --thresholds 1,inf", ["scoring.thresholds", "finite"]),
         ("validate train-nan.yaml", ["minutes: no finite number", "train-nan.yaml"]),
@@ -253,6 +257,13 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         // The word of a file, or of a key, once.
         assert!(!said.contains("panicked") && said.lines().count() <= 3, "{command}: {said}");
     }
+    // Nothing half written, and no folder of a mistyped path, is left.
+    assert!(!folder.path().join("no").exists());
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let left = files.filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "part")
+    });
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
