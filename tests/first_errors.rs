@@ -33,6 +33,26 @@ fn without_times(path: &Path, dims: &[&str]) {
     );
 }
 
+/// An ensemble of forecasts, as ECMWF's are laid out; without a chunk every value is the fill.
+fn ensemble(path: &Path) {
+    without_times(path, &["number", "time", "step", "y", "x"]);
+    for (name, attributes) in [
+        ("time", json!({"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})),
+        ("step", json!({"units": "seconds", "dtype": "timedelta64[s]"})),
+    ] {
+        let array = json!({
+            "zarr_format": 3, "node_type": "array", "shape": [8], "data_type": "int64",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [8]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+            "attributes": attributes, "dimension_names": [name],
+        });
+        let file = path.join(name).join("zarr.json");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, array.to_string()).unwrap();
+    }
+}
+
 /// What lies in the folder that the commands are started in.
 fn site(folder: &Path) {
     let series = |at: &dyn Fn(u64) -> Time| -> Vec<Frame> {
@@ -53,6 +73,7 @@ fn site(folder: &Path) {
     let notes = r#"{"__metadata__":{"notes":"{}"}}     "#;
     let state = [&(notes.len() as u64).to_le_bytes()[..], notes.as_bytes()].concat();
     std::fs::write(folder.join("state.safetensors"), state).unwrap();
+    ensemble(&folder.join("ensemble.zarr"));
     let mut broken = folder.join("broken.zarr");
     store(&broken, &series(&|k| k as Time));
     broken.push("u/c/1/0/0");
@@ -190,6 +211,11 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("inspect good.zarr --picture no/a.png", ["--picture no/a.png", "folder no is not there"]),
         ("evaluate --zarr good.zarr --report no/a.html", ["--report", "folder no is not there"]),
         ("evaluate --zarr good.zarr --json no/a.json", ["--json", "folder no is not there"]),
+        (
+            "evaluate --zarr good.zarr --horizon 2 --against ens=ensemble.zarr",
+            ["u has a dim number", "ds.isel(number=0)"],
+        ),
+        ("inspect ensemble.zarr", ["cannot tell what dim number, or step is", "isel(number=0)"]),
         ("evaluate --zarr good.zarr --thresholds nan", ["scoring.thresholds", "finite"]),
         ("evaluate --zarr good.zarr --thresholds 1,inf", ["scoring.thresholds", "finite"]),
         ("validate train-nan.yaml", ["minutes: no finite number", "train-nan.yaml"]),
