@@ -100,7 +100,7 @@ fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) ->
         let _ = writeln!(text, "  {} irregular steps, {missing} {each}s missing", irregular.len());
         for pair in irregular.iter().take(LISTED) {
             let steps = sensor.cadence.steps(pair[0], pair[1]);
-            let _ = writeln!(text, "    {} + {steps} steps", format_time(pair[0]));
+            let _ = writeln!(text, "    {} {steps:+} steps", format_time(pair[0]));
         }
         if index == 0 || sensors.len() <= LISTED {
             statistics(&mut text, archive, index)?;
@@ -120,6 +120,11 @@ fn name(archive: &Archive, index: usize) -> String {
     let seconds = |lead: &i64| format!("lead of {} s", *lead as f64 / 1e9);
     let lead = archive.leads().get(index).map(seconds);
     lead.unwrap_or_else(|| archive.sensors()[index].id.to_string())
+}
+
+/// Units behind a name; nothing where there are none.
+fn bracketed(units: &str) -> String {
+    if units.is_empty() { String::new() } else { format!(" ({units})") }
 }
 
 /// So many of `what`.
@@ -162,16 +167,16 @@ fn statistics(text: &mut String, archive: &Archive, index: usize) -> Result<()> 
         }
         let (mean, count) = (sum / n as f64, n as f64);
         if n == 0 {
-            let (name, units) = (&variable.name, &variable.units);
+            let (name, units) = (&variable.name, bracketed(&variable.units));
             let frames = counted(frames.len(), "frame");
-            let _ = writeln!(text, "  {name} ({units}): nothing measured, in {frames}");
+            let _ = writeln!(text, "  {name}{units}: nothing measured, in {frames}");
             continue;
         }
         let _ = writeln!(
             text,
-            "  {} ({}): min {lo:.4} mean {mean:.4} max {hi:.4} std {:.4}, {:.2} % missing, in {} frames",
+            "  {}{}: min {lo:.4} mean {mean:.4} max {hi:.4} std {:.4}, {:.2} % missing, in {} frames",
             variable.name,
-            variable.units,
+            bracketed(&variable.units),
             (squares / count - mean * mean).max(0.0).sqrt(),
             100.0 * (1.0 - count / (all as f64).max(1.0)),
             frames.len(),

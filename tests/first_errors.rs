@@ -86,6 +86,12 @@ fn site(folder: &Path) {
     };
     let none = folder.join("none.zarr");
     ArchiveWriter::create(&none, &warm, None, Map::new()).unwrap().finish().unwrap();
+    let mut plain = warm.clone();
+    plain.variables[0].units.clear();
+    let path = folder.join("unitless.zarr");
+    let mut writer = ArchiveWriter::create(&path, &plain, None, Map::new()).unwrap();
+    series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
+    writer.finish().unwrap();
     let path = folder.join("warm.zarr");
     let mut writer = ArchiveWriter::create(&path, &warm, None, Map::new()).unwrap();
     series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
@@ -306,6 +312,8 @@ fn what_is_irregular_or_blind_is_told_by_inspect() {
     assert!(said("good.zarr").contains("0 irregular steps, 0 frames missing"));
     let irregular = said("irregular.zarr");
     assert!(irregular.contains("steps") && !irregular.contains(" 0 irregular"), "{irregular}");
+    assert!(said("shuffled.zarr").contains("Z -1 steps"), "{}", said("shuffled.zarr"));
+    assert!(said("unitless.zarr").contains("\n  u: min "), "{}", said("unitless.zarr"));
     assert!(said("blind.zarr").contains("nothing measured"), "{}", said("blind.zarr"));
     // A frame that cannot be decoded hides nothing else.
     assert!(said("broken.zarr").contains("40.00 % missing"), "{}", said("broken.zarr"));
