@@ -62,7 +62,16 @@ fn a_checkpoint_of_which_nothing_fits_is_refused() {
     let mut config = config(folder.path(), &frames(40, false), "out");
     let path = folder.path().join("other.safetensors");
     // Twice as wide everywhere: what fits by chance is a bias here and there.
-    let model = ModelConfig { hidden: 32, latent: 8, skip: 16, decoder: 16, codes: 32, ..model() };
+    let model = ModelConfig {
+        hidden: 32,
+        latent: 8,
+        skip: 16,
+        decoder: 16,
+        codes: 32,
+        sharp: false,
+        local: false,
+        ..model()
+    };
     Checkpoint::untrained(&model).unwrap().save(&path).unwrap();
     config.init_from = Some(path);
     for refused in [suits(&config), train(&config, &Stop::default(), &mut |_| ()).map(drop)] {
