@@ -9,7 +9,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 /// From here on it is told where the machine's memory is not known.
 const MUCH: f64 = 4.0 * GIB;
 
-/// What a training takes, in bytes, by what takes it: about, within a quarter of what was measured.
+/// What a training takes, in bytes, by what takes it: about, within a third of what was measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
     caches: f64,
