@@ -255,7 +255,7 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         // An irregular cadence.
         ("train train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
         ("validate train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
-        ("evaluate --zarr irregular.zarr", ["its times are irregular: ", "ds.resample(time="]),
+        ("evaluate --zarr shuffled.zarr", ["its times are irregular: ", "go backwards: put them"]),
         // All missing.
         ("train train-blind.yaml", ["measured pixel of u", "inspect --picture"]),
         ("evaluate --zarr blind.zarr", ["nothing was verified", "inspect"]),
