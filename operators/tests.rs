@@ -469,7 +469,9 @@ fn the_served_product_is_not_above_what_is_carried_from_around() {
 #[test]
 fn the_served_product_keeps_the_carried_areas() {
     let mut config = small(1);
-    config.variables[0].keep = vec![-0.3, 0.2, 0.6];
+    // As f32 they round to either side: what is held must not count on the wrong one.
+    let thresholds = [-0.3, 0.0, 0.1, 0.6];
+    config.variables[0].keep = thresholds.to_vec();
     let checkpoint = shaken(&config);
     let catalogue = catalogue(&[("a", 24, 24)], 1);
     let sensor = &catalogue.get(&"a".into()).unwrap();
@@ -482,7 +484,10 @@ fn the_served_product_keeps_the_carried_areas() {
     let forecasts = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
     let (served, mean) = (&**forecasts[0].served().data, product(&forecasts[0], "mean"));
     assert_ne!(served, mean);
-    let class = |v: f32| [-0.3, 0.2, 0.6].iter().filter(|&&t| v > t).count();
+    let class = |v: f32| thresholds.iter().filter(|&&t| f64::from(v) > t).count();
+    let at_or_above = |v: f32| thresholds.iter().filter(|&&t| v >= t as f32).count();
+    let near = |v: f32| thresholds.iter().any(|&t| (f64::from(v) - t).abs() < 1.1e-6 * t.abs());
+    let mut held = 0;
     let carried = product(&forecasts[0], "advection");
     for (at, ((&s, &m), &d)) in served.iter().zip(&mean).zip(&carried).enumerate() {
         if (100..102).contains(&(at % (24 * 24))) {
@@ -490,6 +495,9 @@ fn the_served_product_keeps_the_carried_areas() {
             continue;
         }
         assert_eq!(class(s), class(d));
+        assert_eq!(at_or_above(s), class(s), "{s} lies on a threshold");
+        held += usize::from(near(s));
         assert!(class(m) != class(d) || s == m);
     }
+    assert!(held > 20, "{held} pixels were held at a threshold");
 }

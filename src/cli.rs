@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use physicnet_connectors::kafka::Cluster;
 use physicnet_connectors::synthetic::SyntheticSource;
-use physicnet_connectors::zarr::{ZarrSink, ZarrSource, parse_time};
-use physicnet_connectors::{SinkConfig, SourceConfig};
+use physicnet_connectors::zarr::{ZarrSink, ZarrSource, parse_time, shown};
+use physicnet_connectors::{SinkConfig, Source, SourceConfig};
 use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Resume, Stop};
 use tracing_subscriber::EnvFilter;
@@ -87,6 +87,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Inspect { path, beside: None, variables, cadence, picture, show } => {
             let show = show.then(terminal);
+            no_other_file(&path)?;
             say(&inspect::inspect(&path, &variables, cadence, picture.as_deref(), show)?)
         }
         Command::Validate { files } => files.iter().try_for_each(|file| {
@@ -269,6 +270,13 @@ fn evaluation(flags: Evaluate) -> Result<()> {
     let wanted = Wanted { against: flags.against, study: flags.report.is_some() };
     let Evaluation { report, study } = evaluate(&job, &period, &wanted, &interruptible()?)?;
     if report.sensors.is_empty() {
+        let irregular = job.sources()?.into_iter().find_map(|source| match source {
+            Source::Zarr(store) => Some((shown(&store.config().path), store.irregular()?)),
+            _ => None,
+        });
+        if let Some((store, why)) = irregular {
+            bail!("nothing was verified: {store}: {why}; `physicnet inspect` lists them");
+        }
         bail!(
             "nothing was verified: the period holds no observation after a full window; \
              `physicnet inspect` lists the times of a store, its gaps and what is missing"
@@ -373,6 +381,26 @@ fn validate(path: &Path) -> Result<()> {
         Kind::Train => suits(&load(path)?),
     };
     checked.with_context(|| path.display().to_string())
+}
+
+/// Refuses a file that another command reads, and says which.
+fn no_other_file(path: &Path) -> Result<()> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    if !["yaml", "yml", "toml"].contains(&&*extension) || !path.is_file() {
+        return Ok(());
+    }
+    let file = path.display();
+    match kind(path) {
+        Ok(Kind::Train) => bail!(
+            "{file}: is a training file, which `physicnet train {file}` reads; `physicnet validate \
+             {file}` opens all that it names"
+        ),
+        Ok(Kind::Simulate) => bail!(
+            "{file}: is a simulation file, which `physicnet simulate {file} OUT.zarr` reads; \
+             `physicnet validate {file}` checks it"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// What kind of file it is: the one that knows most of its keys.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::SinkConfig;
-use physicnet_connectors::zarr::{Archive, ZarrSource, is_url, shown};
+use physicnet_connectors::zarr::{Archive, ZarrSource, foreign, is_url, shown};
 use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
 use physicnet_operators::quantization::Usage;
 use physicnet_stream::{Frame, Sensor, format_time};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Job, load};
 use crate::render::{Panel, Row, Shade, blocks, draw};
+use crate::report::folder_is_there;
 
 /// Frames that statistics are taken from.
 const SAMPLE: usize = 64;
@@ -39,6 +40,7 @@ pub fn inspect(
         "{}: there is nothing; look at the path",
         path.display()
     );
+    picture.map(drawable).transpose()?;
     if path.is_dir() || is_url(path) {
         let variables = variables.to_vec();
         let config = ZarrSource { variables, cadence, ..ZarrSource::new(path) };
@@ -53,8 +55,20 @@ pub fn inspect(
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match &*extension {
         "yaml" | "yml" | "toml" => job(&load(path)?),
-        _ => checkpoint(path),
+        _ => match foreign(path) {
+            Some(why) => bail!("{}: {why}", path.display()),
+            None => checkpoint(path),
+        },
     }
+}
+
+/// Whether a picture can go there by its name: before frames are read for it.
+fn drawable(picture: &Path) -> Result<()> {
+    let ending = picture.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if let Some(ending) = ending.filter(|ending| ending != "png") {
+        bail!("--picture {}: what is written is PNG and no .{ending}", picture.display());
+    }
+    folder_is_there(picture).with_context(|| format!("--picture {}", picture.display()))
 }
 
 fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) -> Result<String> {
@@ -86,7 +100,7 @@ fn store(archive: &Archive, picture: Option<&Path>, show: Option<[usize; 2]>) ->
         let _ = writeln!(text, "  {} irregular steps, {missing} {each}s missing", irregular.len());
         for pair in irregular.iter().take(LISTED) {
             let steps = sensor.cadence.steps(pair[0], pair[1]);
-            let _ = writeln!(text, "    {} + {steps} steps", format_time(pair[0]));
+            let _ = writeln!(text, "    {} {steps:+} steps", format_time(pair[0]));
         }
         if index == 0 || sensors.len() <= LISTED {
             statistics(&mut text, archive, index)?;
@@ -106,6 +120,11 @@ fn name(archive: &Archive, index: usize) -> String {
     let seconds = |lead: &i64| format!("lead of {} s", *lead as f64 / 1e9);
     let lead = archive.leads().get(index).map(seconds);
     lead.unwrap_or_else(|| archive.sensors()[index].id.to_string())
+}
+
+/// Units behind a name; nothing where there are none.
+fn bracketed(units: &str) -> String {
+    if units.is_empty() { String::new() } else { format!(" ({units})") }
 }
 
 /// So many of `what`.
@@ -148,16 +167,16 @@ fn statistics(text: &mut String, archive: &Archive, index: usize) -> Result<()> 
         }
         let (mean, count) = (sum / n as f64, n as f64);
         if n == 0 {
-            let (name, units) = (&variable.name, &variable.units);
+            let (name, units) = (&variable.name, bracketed(&variable.units));
             let frames = counted(frames.len(), "frame");
-            let _ = writeln!(text, "  {name} ({units}): nothing measured, in {frames}");
+            let _ = writeln!(text, "  {name}{units}: nothing measured, in {frames}");
             continue;
         }
         let _ = writeln!(
             text,
-            "  {} ({}): min {lo:.4} mean {mean:.4} max {hi:.4} std {:.4}, {:.2} % missing, in {} frames",
+            "  {}{}: min {lo:.4} mean {mean:.4} max {hi:.4} std {:.4}, {:.2} % missing, in {} frames",
             variable.name,
-            variable.units,
+            bracketed(&variable.units),
             (squares / count - mean * mean).max(0.0).sqrt(),
             100.0 * (1.0 - count / (all as f64).max(1.0)),
             frames.len(),
@@ -246,6 +265,13 @@ fn norm(values: &[f32]) -> f64 {
 /// # Errors
 /// When one of them is no checkpoint, or cannot be read.
 pub fn differences(path: &Path, other: &Path) -> Result<String> {
+    if let Some(store) = [path, other].into_iter().find(|path| path.is_dir() || is_url(path)) {
+        bail!(
+            "{}: two paths are two checkpoints to be compared, and this is a folder; inspect a store \
+             by itself, or score one against another with `evaluate --against`",
+            shown(store)
+        );
+    }
     let (one, two) = (Checkpoint::load(path)?, Checkpoint::load(other)?);
     let mut text = format!("{} {}\n{} {}\n", one.id, path.display(), two.id, other.display());
     let keys = |config: &ModelConfig, provenance: &Provenance| {
@@ -297,7 +323,7 @@ fn share(change: f64, size: f64) -> String {
 }
 
 /// The leaves below `value` by their paths.
-fn flatten(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
+pub(crate) fn flatten(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
     let mut below = |key: &str, value| {
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         flatten(value, &path, into);

@@ -33,6 +33,26 @@ fn without_times(path: &Path, dims: &[&str]) {
     );
 }
 
+/// An ensemble of forecasts, as ECMWF's are laid out; without a chunk every value is the fill.
+fn ensemble(path: &Path) {
+    without_times(path, &["number", "time", "step", "y", "x"]);
+    for (name, attributes) in [
+        ("time", json!({"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})),
+        ("step", json!({"units": "seconds", "dtype": "timedelta64[s]"})),
+    ] {
+        let array = json!({
+            "zarr_format": 3, "node_type": "array", "shape": [8], "data_type": "int64",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [8]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+            "attributes": attributes, "dimension_names": [name],
+        });
+        let file = path.join(name).join("zarr.json");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, array.to_string()).unwrap();
+    }
+}
+
 /// What lies in the folder that the commands are started in.
 fn site(folder: &Path) {
     let series = |at: &dyn Fn(u64) -> Time| -> Vec<Frame> {
@@ -47,6 +67,13 @@ fn site(folder: &Path) {
     without_times(&folder.join("timeless.zarr"), &["y", "x"]);
     store(&folder.join("one.zarr"), &series(&|k| k as Time)[..1]);
     store(&folder.join("back.zarr"), &series(&|k| -(k as Time)));
+    store(&folder.join("shuffled.zarr"), &series(&|k| (k * 17 % 40) as Time));
+    std::fs::write(folder.join("p.nc"), b"\x89HDF\r\n\x1a\n").unwrap();
+    std::fs::write(folder.join("p.grib"), b"GRIB\0\0\0\x02").unwrap();
+    let notes = r#"{"__metadata__":{"notes":"{}"}}     "#;
+    let state = [&(notes.len() as u64).to_le_bytes()[..], notes.as_bytes()].concat();
+    std::fs::write(folder.join("state.safetensors"), state).unwrap();
+    ensemble(&folder.join("ensemble.zarr"));
     let mut broken = folder.join("broken.zarr");
     store(&broken, &series(&|k| k as Time));
     broken.push("u/c/1/0/0");
@@ -57,6 +84,14 @@ fn site(folder: &Path) {
         y: Axis::index("y", 12),
         x: Axis::index("x", 17),
     };
+    let none = folder.join("none.zarr");
+    ArchiveWriter::create(&none, &warm, None, Map::new()).unwrap().finish().unwrap();
+    let mut plain = warm.clone();
+    plain.variables[0].units.clear();
+    let path = folder.join("unitless.zarr");
+    let mut writer = ArchiveWriter::create(&path, &plain, None, Map::new()).unwrap();
+    series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
+    writer.finish().unwrap();
     let path = folder.join("warm.zarr");
     let mut writer = ArchiveWriter::create(&path, &warm, None, Map::new()).unwrap();
     series(&|k| k as Time).iter().for_each(|frame| writer.append(0, frame).unwrap());
@@ -98,6 +133,15 @@ fn site(folder: &Path) {
              sinks: [{type: zarr, path: 'text/{sensor}.zarr'}]\n",
         ),
         ("train-absent.yaml", "data: [{path: absent.zarr}]\nout: out\n"),
+        ("train-shuffled.yaml", "data: [{path: shuffled.zarr}]\nout: out\n"),
+        ("train-nan.yaml", "data: [{path: good.zarr}]\nout: out\nminutes: .nan\n"),
+        (
+            "train-huge.yaml",
+            "data: [{path: good.zarr}]\nout: out\nbatch: 1000000000\n\
+             split: {train: 0.5, validation: 0.5}\n",
+        ),
+        ("train-netcdf.yaml", "data: [{path: p.nc}]\nout: out\n"),
+        ("simulate.yaml", "field: {kind: gray_scott}\n"),
         ("train-variable.yaml", "data: [{path: good.zarr, variables: [w]}]\nout: out\n"),
         ("train-timeless.yaml", "data: [{path: timeless.zarr}]\nout: out\n"),
         ("train-irregular.yaml", "data: [{path: irregular.zarr}]\nout: out\n"),
@@ -156,6 +200,32 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("inspect text", ["text", "not a safetensors file"]),
         ("evaluate --zarr folder", ["folder", "no Zarr group"]),
         ("evaluate --zarr good.zarr --checkpoint text", ["text", "not a safetensors file"]),
+        ("inspect p.nc", ["p.nc: is NetCDF", "xr.open_mfdataset"]),
+        ("evaluate --zarr p.nc", ["p.nc: is NetCDF", "docs/stores.md"]),
+        ("train train-netcdf.yaml", ["p.nc: is NetCDF", "docs/stores.md"]),
+        ("inspect p.grib", ["p.grib: is GRIB", "cfgrib"]),
+        ("evaluate --zarr text", ["text", "a Zarr store is a folder"]),
+        (
+            "evaluate --zarr good.zarr --checkpoint good.zarr",
+            ["good.zarr", "a checkpoint is a file"],
+        ),
+        ("inspect good.zarr one.zarr", ["good.zarr", "two checkpoints to be compared"]),
+        ("inspect train-crop.yaml", ["is a training file", "physicnet train train-crop.yaml"]),
+        ("inspect simulate.yaml", ["is a simulation file", "physicnet simulate simulate.yaml"]),
+        ("inspect state.safetensors", ["the state of a training", "best.safetensors"]),
+        ("inspect good.zarr --picture a.jpg", ["--picture a.jpg", "PNG and no .jpg"]),
+        ("inspect good.zarr --picture no/a.png", ["--picture no/a.png", "folder no is not there"]),
+        ("evaluate --zarr good.zarr --report no/a.html", ["--report", "folder no is not there"]),
+        ("evaluate --zarr good.zarr --json no/a.json", ["--json", "folder no is not there"]),
+        (
+            "evaluate --zarr good.zarr --horizon 2 --against ens=ensemble.zarr",
+            ["u has a dim number", "ds.isel(number=0)"],
+        ),
+        ("inspect ensemble.zarr", ["cannot tell what dim number, or step is", "isel(number=0)"]),
+        ("evaluate --zarr good.zarr --thresholds nan", ["scoring.thresholds", "finite"]),
+        ("evaluate --zarr good.zarr --thresholds 1,inf", ["scoring.thresholds", "finite"]),
+        ("validate train-nan.yaml", ["minutes: no finite number", "train-nan.yaml"]),
+        ("validate train-huge.yaml", ["memory: about", "smaller `crop`, `batch`"]),
         ("evaluate", ["job.yaml", "--zarr"]),
         ("validate empty.yaml", ["empty.yaml", "docs/jobs.md"]),
         ("run empty.yaml", ["empty.yaml", "docs/jobs.md"]),
@@ -173,15 +243,19 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("run timeless.yaml", ["timeless.zarr", "units"]),
         ("train train-timeless.yaml", ["timeless.zarr", "units"]),
         ("inspect one.zarr", ["one.zarr", "say the `cadence`"]),
-        ("inspect back.zarr", ["no two times of which the later", "40 of its 40"]),
+        ("inspect back.zarr", ["times that go backwards, all 40", "sortby(\"time\")"]),
+        ("evaluate --zarr back.zarr", ["times that go backwards, all 40", "sortby(\"time\")"]),
+        ("inspect none.zarr", ["none.zarr", "holds no frames"]),
+        ("train train-shuffled.yaml", ["irregular: ", "go backwards: put them in order"]),
         // What does not belong together, or is not whole.
         ("train train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("validate train-mixed.yaml", ["warm", "the model was made for \"m s-1\""]),
         ("train train-cut.yaml", ["cut/state.safetensors", "resume: false"]),
         ("train train-transform.yaml", ["transform of u: scale: 0", "above 0"]),
         // An irregular cadence.
-        ("train train-irregular.yaml", ["irregular", "cadence"]),
-        ("validate train-irregular.yaml", ["irregular", "cadence"]),
+        ("train train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
+        ("validate train-irregular.yaml", ["its times are irregular: ", "ds.resample(time="]),
+        ("evaluate --zarr shuffled.zarr", ["its times are irregular: ", "go backwards: put them"]),
         // All missing.
         ("train train-blind.yaml", ["measured pixel of u", "inspect --picture"]),
         ("evaluate --zarr blind.zarr", ["nothing was verified", "inspect"]),
@@ -215,6 +289,13 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         // The word of a file, or of a key, once.
         assert!(!said.contains("panicked") && said.lines().count() <= 3, "{command}: {said}");
     }
+    // Nothing half written, and no folder of a mistyped path, is left.
+    assert!(!folder.path().join("no").exists());
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let left = files.filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "part")
+    });
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
@@ -231,6 +312,8 @@ fn what_is_irregular_or_blind_is_told_by_inspect() {
     assert!(said("good.zarr").contains("0 irregular steps, 0 frames missing"));
     let irregular = said("irregular.zarr");
     assert!(irregular.contains("steps") && !irregular.contains(" 0 irregular"), "{irregular}");
+    assert!(said("shuffled.zarr").contains("Z -1 steps"), "{}", said("shuffled.zarr"));
+    assert!(said("unitless.zarr").contains("\n  u: min "), "{}", said("unitless.zarr"));
     assert!(said("blind.zarr").contains("nothing measured"), "{}", said("blind.zarr"));
     // A frame that cannot be decoded hides nothing else.
     assert!(said("broken.zarr").contains("40.00 % missing"), "{}", said("broken.zarr"));

@@ -28,7 +28,7 @@ fn a_store_is_told_by_its_times_and_values_and_drawn() {
         "s: 6 frames of 1 x 12 x 17, every 60 s",
         "time 1970-01-01T00:00:00Z to 1970-01-01T00:07:00Z",
         "1 irregular steps, 2 frames missing",
-        "1970-01-01T00:02:00Z + 3 steps",
+        "1970-01-01T00:02:00Z +3 steps",
         "u (m s-1): min 3.0000 mean 4.3333 max 5.0000 std 0.9428, 25.00 % missing, in 6 frames",
         "u of s: 01-01T00:00, 01-01T00:01",
     ] {

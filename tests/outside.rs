@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use physicnet_operators::model::Checkpoint;
 use physicnet_stream::{Frame, Time};
 use serde_json::Value;
 
@@ -47,7 +48,13 @@ fn independent_scorers_read_our_stores_and_say_what_we_say() {
     };
     let frames: Vec<Frame> = (0..30).map(holed).collect();
     store(&folder.path().join("s.zarr"), &frames);
-    checkpoint(&folder.path().join("model.safetensors"));
+    let model = folder.path().join("model.safetensors");
+    checkpoint(&model);
+    // What is held at a threshold is counted alike by those who count what lies on it, and those
+    // who do not: `scores` and `xskillscore` do.
+    let mut kept = Checkpoint::load(&model).unwrap();
+    kept.config.variables[0].keep = vec![0.1, 0.5];
+    kept.save(&model).unwrap();
     let (observed, forecasts, ours) = (path("s.zarr"), path("out.zarr"), path("ours.json"));
     run(&[
         "evaluate",

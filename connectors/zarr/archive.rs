@@ -10,7 +10,7 @@ use physicnet_stream::{
 };
 
 use super::cache::Cache;
-use super::cadence::{check, median};
+use super::cadence::{check, irregular, median};
 use super::config::{Absent, ZarrSource};
 use super::decode::Unpack;
 use super::layout::{Layout, listed, time_dim};
@@ -122,14 +122,21 @@ impl Archive {
             Some(text) => Cadence::new(parse_duration(text)?)?,
             None => median(&times).ok_or_else(|| {
                 let valid = times.iter().filter(|time| **time != Time::MIN).count();
-                let few = match times.len() {
-                    0 | 1 => format!("has fewer than two times ({})", times.len()),
+                let why = match times.len() {
+                    0 => format!("holds no frames: its {time} is empty"),
+                    1 => "has a single time: say the `cadence`, e.g. 5min".to_owned(),
+                    all if valid == all && times.windows(2).any(|pair| pair[1] < pair[0]) => {
+                        format!(
+                            "has times that go backwards, all {all} of them: put them in order, \
+                         `ds.sortby(\"{time}\")` in xarray, and write the store anew"
+                        )
+                    }
                     all => format!(
                         "has no two times of which the later stands behind the earlier ({valid} of \
-                         its {all} times can be understood)"
+                         its {all} times can be understood): say the `cadence`, e.g. 5min"
                     ),
                 };
-                Error::new(path, format!("{few}: say the `cadence`, e.g. 5min"))
+                Error::new(path, why)
             })?,
         };
         let (from, to) = config.period()?;
@@ -204,6 +211,13 @@ impl Archive {
     /// one that is not set is `i64::MIN`. Nothing for a sensor that there is not.
     pub fn times(&self, sensor: usize) -> &[Time] {
         if sensor < self.sensors.len() { &self.times } else { &[] }
+    }
+
+    /// What is irregular about its times, and what to do; nothing where each is a cadence after
+    /// the one before.
+    pub fn irregular(&self) -> Option<String> {
+        let cadence = self.sensors.first()?.cadence;
+        irregular(cadence, &self.times, self.config.cadence.is_none())
     }
 
     /// The offset of a sensor's frame: its row in the store, whatever the period asked for.

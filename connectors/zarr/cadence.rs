@@ -16,6 +16,25 @@ pub(super) fn median(times: &[Time]) -> Option<Cadence> {
     Cadence::new(*steps.get(steps.len() / 2)?).ok()
 }
 
+/// What is irregular about `times` at this cadence, and what to do; nothing where each is one
+/// cadence after the one before.
+pub(super) fn irregular(cadence: Cadence, times: &[Time], guessed: bool) -> Option<String> {
+    let off = times.windows(2).filter(|pair| cadence.steps(pair[0], pair[1]) != 1).count();
+    if off == 0 {
+        return None;
+    }
+    let back = times.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    let (every, steps) = (text(cadence), times.len() - 1);
+    let which = if guessed { "the median of its steps" } else { "as `cadence` says" };
+    let way = match back {
+        0 => format!(
+            "say another `cadence`, or make them regular: `ds.resample(time=\"{every}\").nearest()`"
+        ),
+        back => format!("{back} go backwards: put them in order, `ds.sortby(\"time\")` in xarray"),
+    };
+    Some(format!("its times are irregular: {off} of {steps} steps are not {every}, {which}; {way}"))
+}
+
 /// Whether frames at `times` can be used at the `cadence` that was said for `store`; a warning in
 /// the log where they can and another one is meant. Two steps are needed to tell.
 pub(super) fn check(cadence: Cadence, times: &[Time], store: &str) -> Result<()> {
@@ -62,6 +81,19 @@ mod tests {
     use super::*;
 
     const MINUTE: i64 = 60_000_000_000;
+
+    #[test]
+    fn what_is_irregular_is_counted() {
+        let cadence = Cadence::new(5 * MINUTE).unwrap();
+        let times = |minutes: &[i64]| minutes.iter().map(|m| m * MINUTE).collect::<Vec<_>>();
+        assert_eq!(irregular(cadence, &times(&[0, 5, 10]), true), None);
+        let said = irregular(cadence, &times(&[0, 5, 10, 30, 42]), true).unwrap();
+        assert!(said.contains("2 of 4 steps are not 5min, the median"), "{said}");
+        assert!(said.contains("resample(time=\"5min\")"), "{said}");
+        let said = irregular(cadence, &times(&[5, 0, 10]), false).unwrap();
+        assert!(said.contains("as `cadence` says; 1 go backwards"), "{said}");
+        assert!(said.contains("sortby(\"time\")"), "{said}");
+    }
 
     #[test]
     fn a_cadence_that_is_not_the_datas_is_told() {

@@ -7,7 +7,7 @@ use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
 
 use super::archive::Archive;
 use super::config::ZarrSource;
-use super::layout::listed;
+use super::layout::{beyond, listed, time_dim};
 use super::leads::{self, LEADS};
 use super::place::shown;
 use super::store::Store;
@@ -38,7 +38,19 @@ impl Hindcast {
     pub fn open(path: &Path, sensor: &Sensor) -> Result<Self> {
         let store = Store::open(path)?;
         let name = shown(path);
-        let leads = leads(&store)?;
+        let (lead, leads) = leads(&store)?;
+        let time = time_dim(&store)?;
+        for variable in &sensor.grid.variables {
+            let Some(array) = store.array(&variable.name)? else { continue };
+            if let Some(dim) = beyond(&array, &[&time, &lead]) {
+                let why = format!(
+                    "{} has a dim {dim} beside {time}, {lead}, rows and columns; select one of an \
+                     ensemble, `ds.isel({dim}=0)`, or its mean, `ds.mean(\"{dim}\")`",
+                    variable.name
+                );
+                return Err(Error::new(name, why));
+            }
+        }
         let variables = sensor.grid.variables.iter().map(|variable| variable.name.clone());
         let config = ZarrSource {
             variables: variables.collect(),
@@ -109,12 +121,12 @@ impl Hindcast {
     }
 }
 
-/// The lead times of the store, nanoseconds.
-fn leads(store: &Store) -> Result<Vec<i64>> {
+/// The dim of lead times, and the lead times of the store, nanoseconds.
+fn leads(store: &Store) -> Result<(String, Vec<i64>)> {
     let mut names: Vec<_> = store.names().collect();
     names.sort_by_key(|name| LEADS.iter().position(|lead| lead == name).unwrap_or(LEADS.len()));
     if let Some(found) = names.into_iter().find_map(|name| leads::coordinate(store, name)) {
-        return found.spans();
+        return Ok((found.dims.concat(), found.spans()?));
     }
     let why = "is no store of forecasts: it has no coordinate of lead times \
                (prediction_timedelta, say); its arrays are: ";

@@ -70,6 +70,23 @@ pub(super) fn listed(store: &Store) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
+/// A dim of more than one index that is neither one of the `known`, nor channels, rows or columns.
+pub(super) fn beyond<'a>(array: &'a Stored, known: &[&str]) -> Option<&'a str> {
+    let lower: Vec<String> = array.dims.iter().map(|dim| dim.to_lowercase()).collect();
+    let one_of = |dim: usize, names: &[&str]| names.contains(&&*lower[dim]);
+    let mut rest: Vec<usize> = (0..lower.len())
+        .filter(|dim| !known.contains(&&*array.dims[*dim]) && !one_of(*dim, &CHANNELS))
+        .collect();
+    let place = |names: &[&str]| rest.iter().position(|dim| one_of(*dim, names));
+    match (place(&ROWS), place(&COLUMNS)) {
+        (Some(_), Some(_)) => rest.retain(|dim| !one_of(*dim, &ROWS) && !one_of(*dim, &COLUMNS)),
+        // The last two, as `Layout` takes them.
+        _ => rest.truncate(rest.len().saturating_sub(2)),
+    }
+    let dim = rest.into_iter().find(|dim| array.shape.get(*dim).is_some_and(|n| *n > 1))?;
+    Some(&array.dims[dim])
+}
+
 impl Layout {
     /// Finds the roles of `array`'s dims, by their names first, by their order otherwise.
     ///
@@ -99,15 +116,15 @@ impl Layout {
                 _ => return Err(array.error(format!("needs time and two more dims; {known}"))),
             },
         };
-        for dim in rest(&[channel, sample, Some(y), Some(x)]) {
-            if array.shape[dim] == 1 {
-                continue;
-            }
-            if sample.is_some() {
-                let why = format!("cannot tell what dim {} is; select one index of it", dims[dim]);
-                return Err(array.error(format!("{why}; {known}")));
-            }
-            sample = Some(dim);
+        let mut beyond = rest(&[channel, sample, Some(y), Some(x)]);
+        beyond.retain(|dim| array.shape[*dim] != 1);
+        if sample.is_none() && beyond.len() == 1 {
+            sample = beyond.pop();
+        }
+        if !beyond.is_empty() {
+            let names: Vec<_> = beyond.into_iter().map(|dim| dims[dim].as_str()).collect();
+            let why = format!("cannot tell what dim {} is; select one index", names.join(", or "));
+            return Err(array.error(format!("{why}, `ds.isel({}=0)`; {known}", names[0])));
         }
         Ok(Self { time, y, x, channel, sample })
     }

@@ -13,6 +13,7 @@ use zarrs::array::{
 use zarrs::storage::{ReadableStorageTraits, StorageError};
 
 use super::decode::{Kind, Unpack, numbers};
+use super::foreign::foreign;
 use super::place::{self, Place, ROOT};
 use super::time::{Encoding, unit_nanoseconds};
 
@@ -74,6 +75,12 @@ impl Store {
     /// When there is no Zarr group there.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = place::shown(path);
+        if let Some(why) = foreign(path) {
+            return Err(Error::new(name, why));
+        }
+        if path.is_file() {
+            return Err(Error::new(name, "is a file; a Zarr store is a folder"));
+        }
         let place = place::open(path)?;
         let parse = |key: &str, bytes: &[u8]| -> Result<Value> {
             let wrong = |e| Error::new(place.name(key), format!("is not JSON: {e}"));

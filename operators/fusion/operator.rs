@@ -170,6 +170,13 @@ fn shown<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> Result<T> {
     Ok(look(&tensor.flatten_all()?.to_vec1()?))
 }
 
+/// The value nearest to a threshold that is clearly above it (`side` 1) or below it (-1).
+fn clear_of(threshold: f64, side: f64) -> f32 {
+    // Some eight f32 to the side; beside 0, where they are dense, the smallest of full precision.
+    let gap = (1e-6 * threshold.abs()).max(f64::from(f32::MIN_POSITIVE));
+    (threshold + side * gap) as f32
+}
+
 /// Turns padded, channel-last, transformed planes into `(lead, channel, y, x)` physical ones.
 struct Writer<'a> {
     model: &'a ModelConfig,
@@ -240,7 +247,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Keeps served physical values `(lead, channel, y, x)` between the same thresholds as the
-    /// carried field; a value already there is not touched.
+    /// carried field, clear of them: scorers count what is above, or what is at or above, as f32 or as
+    /// f64. A value already there is not touched.
     fn keep(&self, served: &mut [f32], carried: &[f32]) {
         let extent = self.window.newest().coded.frame.extent;
         let plane = extent.height * extent.width;
@@ -251,12 +259,12 @@ impl<'a> Writer<'a> {
             // What nobody measured lies between no thresholds.
             let measured = |(value, _): &(&mut f32, &f32)| !value.is_nan();
             for (value, &d) in served.iter_mut().zip(carried).filter(measured) {
-                let class = thresholds.iter().take_while(|&&t| d > t as f32).count();
+                let class = thresholds.iter().take_while(|&&t| f64::from(d) > t).count();
                 if class > 0 {
-                    *value = value.max((thresholds[class - 1] as f32).next_up());
+                    *value = value.max(clear_of(thresholds[class - 1], 1.0));
                 }
                 if let Some(&above) = thresholds.get(class) {
-                    *value = value.min(above as f32);
+                    *value = value.min(clear_of(above, -1.0));
                 }
             }
         }

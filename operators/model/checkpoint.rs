@@ -35,6 +35,32 @@ pub struct Provenance {
     pub seed: u64,
     /// Scores on the validation part, by name.
     pub validation: BTreeMap<String, f64>,
+    /// The peak of the learning rate; files from before there was this key lack it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// The parts of the loss and their weights, as the training file had them; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Value>,
+    /// The checkpoint that training began from, where it began from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
+}
+
+/// A checkpoint that another one's training began from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parent {
+    /// Its id.
+    pub id: String,
+    /// Where it lay.
+    pub path: String,
+    /// What it was trained on itself: on that, no forecast of its children is of unseen data.
+    pub data: Vec<String>,
+    /// How many weights were taken from it, of how many.
+    pub taken: [usize; 2],
+    /// The checkpoint that it began from itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// The name of the config and the provenance among the metadata.
@@ -86,6 +112,10 @@ impl Checkpoint {
     /// When the file cannot be read, is not a checkpoint of ours, or its tensors differ from
     /// what its config needs: every missing, surplus, misshapen or non-finite one is named.
     pub fn load(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let why = "is a folder; a checkpoint is a file, best.safetensors in a training's `out`";
+            return Err(Error::new(path.display(), why));
+        }
         let bytes = std::fs::read(path)
             .map_err(|error| Error::new(path.display(), format!("cannot read it: {error}")))?;
         Self::from_bytes(&bytes, &path.display().to_string())
@@ -184,6 +214,11 @@ fn header(bytes: &[u8], name: &str) -> Result<(String, Header, Option<String>)> 
         .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
     let strings = metadata.metadata().as_ref();
     let string = |name| strings.and_then(|strings| strings.get(name)).cloned();
+    if string(HEADER).is_none() && string("notes").is_some() {
+        let why = "is the state of a training, from which `train` goes on; its checkpoints are \
+                   best.safetensors and last.safetensors beside it";
+        return Err(fail(why.into()));
+    }
     let json = string(HEADER).ok_or_else(|| {
         fail("no `physicnet` metadata: train writes it; foreign weights need it added".into())
     })?;

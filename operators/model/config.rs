@@ -23,7 +23,7 @@ pub struct VariableConfig {
     pub transform: Transform,
     /// Thresholds, rising, in the unit of the data, at which the served forecast keeps the
     /// chosen expert's area: a pixel that the classical flow carries above one stays above it,
-    /// and one below stays below. Between them the network is free. Least expected error
+    /// and any other stays below, never on it. Between them the network is free. Least expected error
     /// shrinks areas; this keeps warnings where motion puts them, at the error of the network.
     #[serde(default)]
     pub keep: Vec<f64>,

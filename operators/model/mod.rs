@@ -4,6 +4,6 @@ mod checkpoint;
 mod config;
 mod net;
 
-pub use checkpoint::{Checkpoint, Provenance};
+pub use checkpoint::{Checkpoint, Parent, Provenance};
 pub use config::{Expert, ModelConfig, Quantization, Serve, VariableConfig};
 pub use net::{Batch, Outputs, PhysicNet};

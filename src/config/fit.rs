@@ -83,6 +83,19 @@ pub(crate) fn fits(model: &ModelConfig, sensor: &Sensor) -> Result<()> {
     Ok(())
 }
 
+/// Warns of frames of another size than those that the network was trained on.
+pub(super) fn other_grid(trained: Option<[usize; 2]>, sensor: &Sensor) {
+    let [_, height, width] = sensor.grid.shape();
+    if let Some([rows, columns]) = trained.filter(|trained| *trained != [height, width]) {
+        tracing::warn!(
+            sensor = %sensor.id,
+            "the model was trained on frames of {rows} x {columns} pixels; this sensor has {height} x \
+             {width}. It knows of pixels and not of distances: where they are another spacing apart, \
+             motion and sizes are not what it learnt; regrid the data to its spacing, or train on them"
+        );
+    }
+}
+
 /// Whether the job makes every product that it names.
 pub(super) fn products(job: &Job, model: &ModelConfig) -> Result<()> {
     let known = |key: &str, name: &str| match name {

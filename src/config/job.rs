@@ -18,7 +18,7 @@ use physicnet_stream::Sensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fit::{catalogue, fits, goes_on, kinds, products, progress, resume};
+use super::fit::{catalogue, fits, goes_on, kinds, other_grid, products, progress, resume};
 use super::{DriftSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
@@ -279,6 +279,7 @@ impl Job {
         let catalogue = catalogue(&sources)?;
         for sensor in catalogue.known().chain(catalogue.any()) {
             fits(&checkpoint.config, sensor)?;
+            other_grid(checkpoint.provenance.grid, sensor);
         }
         products(self, &checkpoint.config)?;
         places::check(self, &catalogue)?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use physicnet_operators::scoring::{Fss, Metrics, Scale};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,11 @@ impl ScoringSection {
                 "scoring.correct_within: {within} is less than admission.revise_within, {revised}: \
                  revised forecasts would not be verified"
             );
+        }
+        let fss = self.fss.iter().flatten().map(|fss| fss.threshold);
+        let mut thresholds = self.thresholds.iter().flatten().copied().chain(fss);
+        if let Some(wrong) = thresholds.find(|threshold| !threshold.is_finite()) {
+            bail!("scoring.thresholds: {wrong}; nothing is above it: give finite numbers");
         }
         if let Some([lo, hi]) = self.data_range {
             ensure!(lo < hi, "scoring.data_range: [{lo}, {hi}]; the second must be larger");

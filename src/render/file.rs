@@ -11,6 +11,8 @@ use super::Shade;
 pub enum Pixels<'a> {
     /// Three bytes each.
     Rgb(&'a [u8]),
+    /// Four bytes each, the last one how opaque it is.
+    Rgba(&'a [u8]),
     /// An entry of a palette each; the last entry is transparent.
     Indexed(&'a [u8], &'a [[u8; 3]]),
 }
@@ -26,6 +28,10 @@ pub fn png(out: impl Write, [height, width]: [usize; 2], pixels: Pixels) -> Resu
     let data = match pixels {
         Pixels::Rgb(data) => {
             encoder.set_color(png::ColorType::Rgb);
+            data
+        }
+        Pixels::Rgba(data) => {
+            encoder.set_color(png::ColorType::Rgba);
             data
         }
         Pixels::Indexed(data, palette) => {

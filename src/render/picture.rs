@@ -125,7 +125,11 @@ impl Picture {
             }
             Ok(())
         };
-        write().with_context(|| format!("writing the picture {}", path.display()))
+        let written = write();
+        if written.is_err() && !device {
+            let _ = std::fs::remove_file(&part);
+        }
+        written.with_context(|| format!("writing the picture {}", path.display()))
     }
 
     pub(super) fn fill(

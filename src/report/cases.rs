@@ -9,7 +9,7 @@ use super::figure::{Lie, arrows, bar, codes, field};
 use super::words::{escape, lead, lead_unit, short, squared, unit};
 use crate::evaluate::{VariableReport, number};
 use crate::render::{Shade, resized};
-use crate::study::{About, CHANNELS, Case, Findings};
+use crate::study::{About, CHANNELS, Case, Cases, Findings};
 
 /// Columns of the past, and of the leads.
 const HALF: usize = 3;
@@ -24,16 +24,32 @@ pub(super) fn section(
         return Ok(format!("<p>Cases are shown of the first {CHANNELS} variables.</p>"));
     };
     let mut text = String::new();
-    for (kind, all) in [("Best", &cases.best), ("Worst", &cases.worst)] {
-        for (i, case) in all.iter().enumerate() {
-            let title = if all.len() > 1 { format!("{kind}, {}", i + 1) } else { kind.to_owned() };
-            text += &one(&title, case, variable, about)?;
-        }
+    for (title, case) in titled(cases) {
+        text += &one(&title, case, variable, about)?;
     }
     if text.is_empty() {
         text = "<p>No forecast was verified beside persistence.</p>".to_owned();
     }
     Ok(text)
+}
+
+/// Each case once, by what it is: of few forecasts the best may be among the worst, too.
+fn titled(cases: &Cases) -> Vec<(String, &Case)> {
+    let mut all: Vec<(String, &Case)> = Vec::new();
+    for (kind, cases) in [("Best", &cases.best), ("Worst", &cases.worst)] {
+        for (i, case) in cases.iter().enumerate() {
+            let title =
+                if cases.len() > 1 { format!("{kind}, {}", i + 1) } else { kind.to_owned() };
+            let same = |other: &Case| {
+                (&other.sensor, other.reference_time) == (&case.sensor, case.reference_time)
+            };
+            match all.iter_mut().find(|(_, known)| same(known)) {
+                Some((known, _)) => *known = format!("{known}; {}", title.to_lowercase()),
+                None => all.push((title, case)),
+            }
+        }
+    }
+    all
 }
 
 fn one(title: &str, case: &Case, variable: &VariableReport, about: &About) -> Result<String> {
@@ -117,4 +133,42 @@ fn one(title: &str, case: &Case, variable: &VariableReport, about: &About) -> Re
         bar(off, &format!("{units} (error)"))
     );
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use physicnet_stream::Cadence;
+
+    use super::*;
+
+    #[test]
+    fn a_case_that_is_best_and_worst_is_shown_once() {
+        let case = |at: i64| Case {
+            sensor: "a".into(),
+            reference_time: at,
+            cadence: Cadence::new(10).unwrap(),
+            loss: 1.0,
+            reference: 2.0,
+            fields: Arc::default(),
+        };
+        let titles = |best: &[i64], worst: &[i64]| -> Vec<(String, i64)> {
+            let [best, worst] = [best, worst].map(|all| all.iter().copied().map(case).collect());
+            let cases = Cases { best, worst };
+            titled(&cases)
+                .iter()
+                .map(|(title, case)| (title.clone(), case.reference_time))
+                .collect()
+        };
+        assert_eq!(titles(&[7], &[7]), [("Best; worst".to_owned(), 7)]);
+        assert_eq!(
+            titles(&[1, 2], &[2, 3]),
+            [
+                ("Best, 1".to_owned(), 1),
+                ("Best, 2; worst, 1".to_owned(), 2),
+                ("Worst, 2".to_owned(), 3)
+            ]
+        );
+    }
 }

@@ -6,7 +6,7 @@ use super::chart::{AxisOf, Chart, Line};
 use super::skill::leads_axis;
 use super::words::{Products, class, escape, lead, lead_unit, squared};
 use crate::evaluate::{VariableReport, number};
-use crate::study::{About, Findings, Verdict};
+use crate::study::{About, FEWEST, Findings, Verdict};
 
 /// Below this a difference is called significant.
 pub(super) const LEVEL: f64 = 0.05;
@@ -31,13 +31,26 @@ pub(super) fn opponents(variable: &VariableReport) -> Vec<&str> {
     Products::of(variable).shown.into_iter().skip(1).collect()
 }
 
-/// At how many leads the served product is significantly better, and worse, of how many.
-pub(super) fn tally(verdicts: &[(usize, Verdict)]) -> (usize, usize, usize) {
+/// What the tests come to, in words: at how many leads the difference is significant, or that none
+/// was tested.
+pub(super) fn outcome(verdicts: &[(usize, Verdict)]) -> String {
+    let tested: Vec<_> = verdicts.iter().filter(|(_, v)| v.count >= FEWEST).collect();
+    if tested.is_empty() {
+        let most = verdicts.iter().map(|(_, v)| v.count).max().unwrap_or(0);
+        return format!("not tested: {most} of the {FEWEST} forecasts that a test takes");
+    }
     let sure = |better: bool| {
-        let counts = |(_, v): &&(usize, Verdict)| v.p < LEVEL && (v.difference < 0.0) == better;
-        verdicts.iter().filter(counts).count()
+        let counts = |(_, v): &&&(usize, Verdict)| v.p < LEVEL && (v.difference < 0.0) == better;
+        tested.iter().filter(counts).count()
     };
-    (sure(true), sure(false), verdicts.len())
+    let untested = match verdicts.len() - tested.len() {
+        0 => String::new(),
+        few => format!("; {few} more have too few forecasts to test"),
+    };
+    let (better, worse, leads) = (sure(true), sure(false), tested.len());
+    format!(
+        "significantly better at {better}, worse at {worse} of {leads} leads (p &lt; {LEVEL}){untested}"
+    )
 }
 
 pub(super) fn section(
@@ -81,9 +94,11 @@ pub(super) fn section(
         let (low, high) = edges
             .filter(|edge| edge.is_finite())
             .fold((0.0_f64, 0.0_f64), |(low, high), edge| (low.min(edge), high.max(edge)));
+        let untested =
+            if line.margins.iter().any(|margin| margin.is_finite()) { "" } else { " (not tested)" };
         let air = 0.05 * (high - low).max(1e-9);
         text += &Chart {
-            title: format!("Against {}: below 0 {served} is better", line.name),
+            title: format!("Against {}: below 0 {served} is better{untested}", line.name),
             x: leads_axis(unit, each, about.horizon),
             y: AxisOf::linear("squared error, %", (low - air).max(-110.0), (high + air).min(200.0)),
             lines: vec![line],
@@ -94,13 +109,7 @@ pub(super) fn section(
     }
     text += "</div>";
     for (name, verdicts) in &all {
-        let (better, worse, leads) = tally(verdicts);
-        let _ = write!(
-            text,
-            "<p>Against <b>{}</b>: significantly better at {better}, significantly worse at {worse} \
-             of {leads} leads (p &lt; {LEVEL}).</p>",
-            escape(name)
-        );
+        let _ = write!(text, "<p>Against <b>{}</b>: {}.</p>", escape(name), outcome(verdicts));
     }
     text + &table(variable, about, &all)
 }
@@ -140,4 +149,30 @@ fn table(
         }
     }
     text + "</tbody></table></div></details>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_forecasts_are_said_to_be_too_few() {
+        let verdict = |count, p| Verdict {
+            count,
+            ours: 1.0,
+            theirs: 2.0,
+            difference: -1.0,
+            margin: f64::NAN,
+            statistic: f64::NAN,
+            p,
+            bandwidth: 1,
+        };
+        let told = outcome(&[(1, verdict(9, f64::NAN)), (2, verdict(8, f64::NAN))]);
+        assert!(told.contains("not tested: 9 of the 10") && !told.contains("better"), "{told}");
+        let told = outcome(&[(1, verdict(10, 0.01)), (2, verdict(9, f64::NAN))]);
+        assert!(told.contains("better at 1, worse at 0 of 1 leads"), "{told}");
+        assert!(told.contains("; 1 more have too few"), "{told}");
+        let told = outcome(&[(1, verdict(30, 0.01)), (2, verdict(30, 0.5))]);
+        assert!(told.ends_with("better at 1, worse at 0 of 2 leads (p &lt; 0.05)"), "{told}");
+    }
 }

@@ -37,17 +37,23 @@ pub(super) fn field(
     Ok(img(alt, &shaded(&lie.rows(field, width), width, shade)?))
 }
 
-/// A code map, each code in its own colour.
+/// A code map, each code in its own colour; clear where there is none.
 pub(super) fn codes(
     alt: &str,
-    codes: &[u32],
+    codes: &[Option<u32>],
     [rows, columns]: [usize; 2],
     lie: Lie,
 ) -> Result<String> {
-    let rgb: Vec<u8> = lie.rows(codes, columns).into_iter().flat_map(named).collect();
+    let rgba: Vec<u8> = lie.rows(codes, columns).into_iter().flat_map(opaque).collect();
     let mut bytes = Vec::new();
-    png(&mut bytes, [rows, columns], Pixels::Rgb(&rgb))?;
+    png(&mut bytes, [rows, columns], Pixels::Rgba(&rgba))?;
     Ok(img(alt, &bytes))
+}
+
+/// Red, green, blue, and how opaque.
+fn opaque(code: Option<u32>) -> [u8; 4] {
+    let [r, g, b] = code.map_or([0; 3], named);
+    [r, g, b, if code.is_some() { 255 } else { 0 }]
 }
 
 fn img(alt: &str, bytes: &[u8]) -> String {
@@ -141,6 +147,14 @@ mod tests {
     fn bytes_become_text_as_the_rfc_says() {
         let all = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|s| base64(s.as_bytes()));
         assert_eq!(all, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+    }
+
+    #[test]
+    fn a_code_map_is_clear_where_nothing_was_seen() {
+        let [r, g, b] = named(3);
+        assert_eq!(opaque(Some(3)), [r, g, b, 255]);
+        assert_eq!(opaque(None)[3], 0);
+        assert!(codes("map", &[Some(1), None], [1, 2], Lie { flip: false }).is_ok());
     }
 
     #[test]

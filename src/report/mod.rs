@@ -24,7 +24,7 @@ mod words;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use document::document;
 pub use page::page;
@@ -32,14 +32,14 @@ pub use page::page;
 use crate::evaluate::Report;
 use crate::study::{About, Findings};
 
-/// Whether a file can be written at `path`, whose folder is made: to be asked before the work of
-/// hours whose outcome is to go there.
+/// Whether a file can be written at `path`, in a folder that is there: to be asked before the work
+/// of hours whose outcome is to go there.
 ///
 /// # Errors
 /// When it cannot.
 pub fn check(path: &Path) -> Result<()> {
     let try_it = || -> Result<()> {
-        make_folder(path)?;
+        folder_is_there(path)?;
         let there = path.exists();
         std::fs::File::options().append(true).create(true).open(path)?;
         if !there {
@@ -56,7 +56,6 @@ pub fn check(path: &Path) -> Result<()> {
 /// When the file cannot be written.
 pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -> Result<()> {
     let write = || -> Result<()> {
-        make_folder(path)?;
         let page = page(report, about, findings)?;
         // Nothing may take the place of a device.
         if path.exists() && !path.is_file() {
@@ -65,16 +64,24 @@ pub fn write(path: &Path, report: &Report, about: &About, findings: &Findings) -
         let mut name = path.file_name().context("names no file")?.to_owned();
         name.push(".part");
         let part = path.with_file_name(name);
-        std::fs::write(&part, page)?;
-        Ok(std::fs::rename(part, path)?)
+        let written = std::fs::write(&part, page).and_then(|()| std::fs::rename(&part, path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(part);
+        }
+        Ok(written?)
     };
     write().with_context(|| format!("writing the report {}", path.display()))
 }
 
-/// Makes the folder of a file, if it is not there.
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
-        _ => Ok(()),
+/// Whether the folder that a file is to lie in is there: one that is made for a path that was
+/// mistyped hides what was meant to be found.
+///
+/// # Errors
+/// When it is not, naming it.
+pub fn folder_is_there(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+        bail!("the folder {} is not there; make it, or look at the path", folder.display());
     }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::contests::{opponents, tally, verdicts};
+use super::contests::{opponents, outcome, verdicts};
 use super::words::escape;
 use crate::evaluate::{VariableReport, percent};
 use crate::study::{About, Findings, Verdict};
@@ -21,7 +21,6 @@ pub(super) fn cards(
             text += "<p class=\"big\">no common forecasts</p></article>";
             continue;
         }
-        let (better, worse, leads) = tally(&verdicts);
         // Over what both forecast, or who makes the easy forecasts alone would look good.
         let sum = |loss: fn(&Verdict) -> f64| verdicts.iter().map(|(_, v)| loss(v)).sum::<f64>();
         let (ours, theirs) = (sum(|v| v.ours), sum(|v| v.theirs));
@@ -29,9 +28,9 @@ pub(super) fn cards(
         let _ = write!(
             text,
             "<p class=\"big {class}\">{} {word}</p><p class=\"quiet\">in squared error of what both \
-             forecast, mean over leads; significantly better at {better}, worse at {worse} of \
-             {leads} leads</p></article>",
+             forecast, mean over leads; {}</p></article>",
             percent(1.0 - ours / theirs).trim_start_matches(['+', '-']),
+            outcome(&verdicts),
         );
     }
     text + "</div>"

@@ -9,8 +9,8 @@ const KEPT: usize = 2;
 
 /// A motion, pixels a cadence: rows and columns, dx, dy.
 pub type Motion = ([usize; 2], Vec<f32>, Vec<f32>);
-/// A code map: rows and columns, codes.
-pub type CodeMap = ([usize; 2], Vec<u32>);
+/// A code map: rows and columns, codes; none where the cell saw only missing pixels.
+pub type CodeMap = ([usize; 2], Vec<Option<u32>>);
 
 /// The fields of one case; each no larger than [`SIDE`](super::SIDE).
 #[derive(Clone, Debug, Default, PartialEq)]

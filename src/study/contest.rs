@@ -12,7 +12,7 @@ use super::student::{quantile, two_sided};
 /// The longest lag, in scored reference times, whose covariance is summed.
 const LAGS: usize = 64;
 /// Fewer forecasts say nothing.
-const FEWEST: i64 = 10;
+pub const FEWEST: i64 = 10;
 
 /// The losses of two models, summed: `d = ours - theirs`, and its products at every lag.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -31,7 +31,7 @@ use physicnet_stream::{Grid, Sensor, SensorId, Time};
 
 pub use atlas::{Atlas, CONTEXT, Code};
 pub use cases::{Case, Cases, CodeMap, Fields, Motion};
-pub use contest::{Contest, Verdict};
+pub use contest::{Contest, FEWEST, Verdict};
 pub use errors::Errors;
 pub use gains::Gain;
 pub use spectra::{Spectra, wavelength};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use physicnet_operators::experts::Consulted;
-use physicnet_operators::quantization::Coded;
+use physicnet_operators::quantization::{Coded, saw};
 use physicnet_operators::scoring::Settled;
 use physicnet_stream::{Cadence, Forecast, Frame, SensorId, Time};
 
@@ -58,9 +58,14 @@ impl Study {
                 let atlas = findings.atlas.get_or_insert_with(|| Atlas::new(&taken, &desk.about));
                 atlas.add(&taken);
             }
+            let (frame, cell) = (&coded.frame, coded.seat.net.config.stride());
+            let seen = |(at, code): (usize, &u32)| {
+                (frame.missing == 0.0 || saw(frame, at, cell)).then_some(*code)
+            };
+            let seen = codes.iter().enumerate().map(seen).collect();
             let mut recent = desk.recent();
             let recent = recent.entry(head.sensor.clone()).or_default();
-            recent.codes.insert(head.valid_time, (shape, codes.to_vec()));
+            recent.codes.insert(head.valid_time, (shape, seen));
             recent.bound();
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use physicnet_connectors::zarr::ZarrSource;
+use physicnet_operators::layers::Boundary;
 use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Error, Result};
 use schemars::JsonSchema;
@@ -76,16 +77,21 @@ pub struct LossConfig {
     pub error: ErrorKind,
     /// The weight of the first variable's squared error in physical units, over the variance that the chosen expert
     /// leaves: for skewed rates, whose mean is not the inverse of the transformed mean.
+    #[schemars(range(min = 0.0))]
     pub physical: f64,
     /// The weight of the first variable's 1 - CSI, made smooth, on the sharp head.
+    #[schemars(range(min = 0.0))]
     pub soft_csi: f64,
     /// Thresholds of the soft CSI, in physical units.
     pub thresholds: Vec<f64>,
     /// The weight of the squared error of the carried field.
+    #[schemars(range(min = 0.0))]
     pub warp: f64,
     /// The weight of the roughness of the flow's correction, in latent cells.
+    #[schemars(range(min = 0.0))]
     pub smooth: f64,
     /// The weight of the commitment of latents to their codes (`hard` quantization).
+    #[schemars(range(min = 0.0))]
     pub commitment: f64,
     /// Whether short leads weigh more, as 1 / (persistence error + a fifth of its mean).
     pub weigh_leads: bool,
@@ -105,6 +111,32 @@ impl Default for LossConfig {
         }
     }
 }
+
+impl LossConfig {
+    /// Whether each weight is one.
+    fn check(&self) -> Result<()> {
+        let weights = [
+            ("physical", self.physical),
+            ("soft_csi", self.soft_csi),
+            ("warp", self.warp),
+            ("smooth", self.smooth),
+            ("commitment", self.commitment),
+        ];
+        for (key, weight) in weights {
+            if !weight.is_finite() || weight < 0.0 {
+                let why = format!("{weight}; a weight is a number from 0 on");
+                return Err(Error::new(format!("loss.{key}"), why));
+            }
+        }
+        if let Some(wrong) = self.thresholds.iter().find(|threshold| !threshold.is_finite()) {
+            return Err(Error::new("loss.thresholds", format!("{wrong}; give finite numbers")));
+        }
+        Ok(())
+    }
+}
+
+/// More threads than any machine that this was made for has.
+const MOST_THREADS: usize = 1024;
 
 /// A training run. Every key but `data` and `out` has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +162,7 @@ pub struct TrainConfig {
     pub crop: usize,
     /// The least share of measured pixels of a view.
     #[serde(default = "half")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_measured: f64,
     /// Augmentation.
     #[serde(default)]
@@ -139,9 +172,11 @@ pub struct TrainConfig {
     pub loss: LossConfig,
     /// Windows of a step.
     #[serde(default = "four")]
+    #[schemars(range(min = 1))]
     pub batch: usize,
     /// Steps of the run.
     #[serde(default = "steps")]
+    #[schemars(range(min = 1))]
     pub steps: u64,
     /// Ends the run early: the schedule then follows the clock, and two runs differ.
     #[serde(default)]
@@ -154,6 +189,7 @@ pub struct TrainConfig {
     pub warm_up: f64,
     /// AdamW's decay of the weights.
     #[serde(default = "decay")]
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
     /// The largest norm of a step's gradient.
     #[serde(default = "one")]
@@ -166,12 +202,15 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Threads; the weights do not depend on it.
     #[serde(default = "threads")]
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: usize,
     /// Steps between validations and checkpoints.
     #[serde(default = "every")]
+    #[schemars(range(min = 1))]
     pub validate_every: u64,
     /// The most windows of a validation.
     #[serde(default = "windows")]
+    #[schemars(range(min = 1))]
     pub validate_windows: usize,
     /// A checkpoint to start from.
     #[serde(default)]
@@ -241,6 +280,30 @@ impl TrainConfig {
         let share = |x: f64| (0.0..=1.0).contains(&x);
         if !share(train) || !share(validation) || train + validation > 1.0 || train == 0.0 {
             return fail("split", "shares lie between 0 and 1 and add up to 1 at most");
+        }
+        if self.out.as_os_str().is_empty() {
+            return fail("out", "is empty; name the folder for what is written");
+        }
+        let least = |x: f64| x.is_finite() && x >= 0.0;
+        self.loss.check()?;
+        if !least(self.weight_decay) {
+            return fail(
+                "weight_decay",
+                &format!("{}; give a number from 0 on", self.weight_decay),
+            );
+        }
+        if !share(self.min_measured) {
+            let why = format!("{}; a share lies between 0 and 1", self.min_measured);
+            return fail("min_measured", &why);
+        }
+        if self.augment.roll_diagonal && self.model.boundary != Boundary::Periodic {
+            return fail("augment.roll_diagonal", "is for model.boundary: periodic; leave it out");
+        }
+        if self.threads > MOST_THREADS {
+            return fail("threads", &format!("{}; at most {MOST_THREADS}", self.threads));
+        }
+        if self.validate_windows == 0 {
+            return fail("validate_windows", "0; to train without, say split.validation: 0");
         }
         if self.batch == 0 || self.steps == 0 || self.threads == 0 {
             return fail("batch, steps, threads", "must be at least 1");

@@ -89,6 +89,12 @@ impl Data {
         if data.training.is_empty() {
             let place = shown(&data.archives[0].config().path);
             let seconds = data.archives[0].sensors()[0].cadence.nanoseconds() as f64 / 1e9;
+            if let Some(why) = data.archives[0].irregular() {
+                bail!(
+                    "data: no window of {history} + {horizon} frames, each a cadence after the last, \
+                     in the training part of {place}: {why}"
+                );
+            }
             bail!(
                 "data: no window of {history} + {horizon} frames, each a cadence after the last, in \
                  the training part: `physicnet inspect {place}` lists its gaps at the cadence of \
@@ -235,6 +241,17 @@ impl Data {
     pub(crate) fn grid(&self) -> [usize; 2] {
         let [_, height, width] = self.archives[0].sensors()[0].grid.shape();
         [height, width]
+    }
+
+    /// The pixels of the largest view that is trained on.
+    pub(crate) fn pixels(&self) -> usize {
+        let side = |side: usize| if self.crop > 0 { side.min(self.crop) } else { side };
+        let sensors = self.archives.iter().flat_map(Archive::sensors);
+        let views = sensors.map(|sensor| {
+            let [_, height, width] = sensor.grid.shape();
+            side(height) * side(width)
+        });
+        views.max().unwrap_or(0)
     }
 
     /// Window `index` of step `step`: the same for the same seed, whoever asks.

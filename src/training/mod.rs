@@ -16,6 +16,7 @@ mod data;
 mod lock;
 mod loss;
 mod measures;
+mod memory;
 mod motion;
 mod optimiser;
 mod random;
@@ -44,7 +45,9 @@ use physicnet_operators::model::{Checkpoint, ModelConfig};
 use physicnet_stream::Stop;
 
 use data::Data;
+use memory::Need;
 use run::Run;
+use weights::Init;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -123,7 +126,7 @@ pub fn suits(config: &TrainConfig) -> Result<()> {
 }
 
 /// What training begins with: its data, the model for them, and the checkpoint to start from.
-fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Checkpoint>)> {
+fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Init>)> {
     config.validate()?;
     let init = config.init_from.as_deref().map(Checkpoint::load).transpose()?;
     let mut model = config.model.clone();
@@ -131,5 +134,10 @@ fn open(config: &TrainConfig) -> Result<(Data, ModelConfig, Option<Checkpoint>)>
         model.variables.clone_from(&init.config.variables);
     }
     let data = Data::open(config, &mut model)?;
+    let fresh = Checkpoint::untrained(&model)?.weights;
+    let weights = fresh.values().map(|weight| weight.elem_count()).sum();
+    Need::of(config, &model, data.pixels(), weights).fits(memory::of_machine())?;
+    let init = init.zip(config.init_from.as_deref());
+    let init = init.map(|(init, path)| Init::new(init, path, &model)).transpose()?;
     Ok((data, model, init))
 }

@@ -13,7 +13,7 @@ use physicnet_stream::Stop;
 
 use super::ahead::Ahead;
 use super::config::TrainConfig;
-use super::run::{Astray, Run};
+use super::run::{Astray, Halted, Run};
 use super::threads::on_threads;
 use super::{enter, open};
 use crate::render::{AxisOf, Chart, Curve, plot};
@@ -95,7 +95,7 @@ fn sweep(
     log: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<Tried>> {
     // A step of no length: it fills the codebook, which is no merit of any rate.
-    run.step(&ahead.next()?.0, 0.0)?;
+    run.step(&ahead.next()?.0, 0.0, &Stop::default())?;
     let start = run.checkpoint(&run.optimiser.weights)?.network(&Device::Cpu)?;
     let mut tried: Vec<Tried> = Vec::new();
     while (tried.len() as u64) < STEPS && !stop.stopped() {
@@ -106,8 +106,9 @@ fn sweep(
             Ok(run.loss.of(&start.forward(&sample.batch)?, sample)?.parts[0].1)
         });
         let before = before.into_iter().sum::<Result<f64>>()? / batch.len() as f64;
-        let loss = match run.step(&batch, rate) {
+        let loss = match run.step(&batch, rate, stop) {
             Ok(parts) => parts.loss[0].1,
+            Err(error) if error.is::<Halted>() => break,
             Err(error) if error.is::<Astray>() => f64::INFINITY,
             Err(error) => return Err(error),
         };

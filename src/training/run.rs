@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use physicnet_operators::model::{Checkpoint, ModelConfig, PhysicNet, Provenance};
+use physicnet_operators::model::{Checkpoint, ModelConfig, Parent, PhysicNet, Provenance};
 use physicnet_stream::Stop;
 
 use super::ahead::Ahead;
@@ -22,7 +22,7 @@ use super::sample::Sample;
 use super::scores::{scores, yardstick};
 use super::state::{self, Notes};
 use super::threads::on_threads;
-use super::weights::{draw, known};
+use super::weights::{Init, draw};
 use super::{Seconds, Summary, Told, curves, measures, tendency, usage};
 
 /// A run: what it trains, on what, and how far it is.
@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     best: Option<(f64, u64)>,
     seconds: f64,
     pub(super) loss: Loss,
+    /// The checkpoint that it began from.
+    parent: Option<Parent>,
 }
 
 impl<'a> Run<'a> {
@@ -48,36 +50,43 @@ impl<'a> Run<'a> {
         config: &'a TrainConfig,
         model: ModelConfig,
         data: Arc<Data>,
-        init: Option<Checkpoint>,
+        init: Option<Init>,
     ) -> Result<Self> {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let net = PhysicNet::new(&model, vb)?;
         let state = config.out.join("state.safetensors");
-        let (optimiser, codes, best, seconds) = if config.resume && state.exists() {
+        let (optimiser, codes, best, seconds, parent) = if config.resume && state.exists() {
             let (optimiser, codes, notes) = state::load(&state)?;
             let same = state::fingerprint(config);
             ensure!(
                 notes.config == same,
-                "{}: belongs to another training file; set another `out` or `resume: false`",
-                state.display()
+                "{}: belongs to another training file, in which these differ: {}. To go on from its \
+                 weights set another `out` and `init_from: {}`; `resume: false` begins anew, over it",
+                state.display(),
+                state::differing(&notes.config, &same).join(", "),
+                config.out.join("last.safetensors").display()
             );
-            (optimiser, codes, notes.best, notes.seconds)
+            (optimiser, codes, notes.best, notes.seconds, notes.parent)
         } else {
             let fit = model.tendency > 0
-                && init.as_ref().is_none_or(|init| init.config.tendency != model.tendency);
-            let mut weights = match init {
-                Some(init) => known(&init, &map)?,
+                && init
+                    .as_ref()
+                    .is_none_or(|init| init.checkpoint.config.tendency != model.tendency);
+            let mut weights = match &init {
+                Some(init) => init.weights(&map)?,
                 None => draw(&map, config.seed)?,
             };
             if fit {
                 tendency::fit(&net, &data, &mut weights)?;
             }
-            (Optimiser::new(weights), Codes::default(), None, 0.0)
+            let parent = init.map(|init| init.parent);
+            (Optimiser::new(weights), Codes::default(), None, 0.0, parent)
         };
         let (leads, variance) = yardstick(config, &model, &data)?;
         let loss = Loss::new(&config.loss, &model, &leads, variance)?;
-        let run = Self { config, model, data, map, net, optimiser, codes, best, seconds, loss };
+        let run =
+            Self { config, model, data, map, net, optimiser, codes, best, seconds, loss, parent };
         run.put(&run.optimiser.weights)?;
         Ok(run)
     }
@@ -159,7 +168,10 @@ impl<'a> Run<'a> {
             sitting.spent.waited += waited;
             sitting.spent.read += read;
             let rate = rate_at(done, config);
-            let Parts { loss, mut health } = self.step(&batch, rate)?;
+            let Parts { loss, mut health } = match self.step(&batch, rate, stop) {
+                Err(error) if error.is::<Halted>() => return Ok(true),
+                step => step?,
+            };
             health.extend([("learning_rate", rate), ("waited", waited), ("read", read)]);
             let step = self.optimiser.step;
             let mut validation = None;
@@ -202,9 +214,13 @@ impl<'a> Run<'a> {
     /// One step: shards on threads, gradients summed in the order of the batch.
     ///
     /// # Errors
-    /// [`Astray`] where the loss is not finite.
-    pub(super) fn step(&mut self, batch: &[Sample], rate: f64) -> Result<Parts> {
-        let shards = on_threads(self.config.threads, batch, |sample| self.shard(sample));
+    /// [`Astray`] where the loss is not finite, [`Halted`] where `stop` is asked before the last
+    /// window: nothing has changed then.
+    pub(super) fn step(&mut self, batch: &[Sample], rate: f64, stop: &Stop) -> Result<Parts> {
+        let shards = on_threads(self.config.threads, batch, |sample| {
+            ensure!(!stop.stopped(), Halted);
+            self.shard(sample)
+        });
         let mut gradients = Named::new();
         let mut loss: Vec<(&'static str, f64)> = Vec::new();
         let mut latents = (Vec::new(), Vec::new());
@@ -312,6 +328,9 @@ impl<'a> Run<'a> {
             steps: self.optimiser.step,
             seed: self.config.seed,
             validation: BTreeMap::new(),
+            learning_rate: Some(self.config.learning_rate),
+            loss: Some(serde_json::to_value(&self.config.loss)?),
+            parent: self.parent.clone().map(Box::new),
         };
         let (config, usage, id) = (self.model.clone(), None, "none".into());
         Ok(Checkpoint { config, provenance, weights, usage, id })
@@ -341,6 +360,7 @@ impl<'a> Run<'a> {
             seconds: self.seconds,
             best: self.best,
             config: state::fingerprint(self.config),
+            parent: self.parent.clone(),
         };
         let out = &self.config.out;
         state::save(&out.join("state.safetensors"), &self.optimiser, &self.codes, &notes)?;
@@ -364,6 +384,18 @@ struct Shard {
 pub(super) struct Parts {
     pub(super) loss: Vec<(&'static str, f64)>,
     pub(super) health: Vec<(&'static str, f64)>,
+}
+
+/// A step that was given up, since the run is to stop.
+#[derive(Debug)]
+pub(super) struct Halted;
+
+impl std::error::Error for Halted {}
+
+impl std::fmt::Display for Halted {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("stopped in the middle of a step")
+    }
 }
 
 /// A loss that is no number.

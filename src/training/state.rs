@@ -1,15 +1,18 @@
 //! What a run needs to go on to the bit: one safetensors file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
+use physicnet_operators::model::Parent;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::codes::Codes;
 use super::config::TrainConfig;
 use super::optimiser::{Named, Optimiser};
+use crate::inspect::flatten;
 
 /// What is beside the numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,12 +25,33 @@ pub(crate) struct Notes {
     pub(crate) best: Option<(f64, u64)>,
     /// The training file, so that another one cannot go on with this state.
     pub(crate) config: String,
+    /// The checkpoint that the run began from; states from before this was kept lack it.
+    #[serde(default)]
+    pub(crate) parent: Option<Parent>,
 }
 
 /// What must not change between sittings of one run.
 pub(crate) fn fingerprint(config: &TrainConfig) -> String {
     let free = TrainConfig { resume: false, threads: 1, minutes: None, ..config.clone() };
     serde_json::to_string(&free).unwrap_or_default()
+}
+
+/// The keys that say something else in another training file, and what they say in both.
+pub(crate) fn differing(before: &str, now: &str) -> Vec<String> {
+    let keys = |text: &str| {
+        let mut keys = BTreeMap::new();
+        flatten(&serde_json::from_str(text).unwrap_or_default(), "", &mut keys);
+        keys
+    };
+    let (before, now) = (keys(before), keys(now));
+    let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let said = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
+    let other = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    other
+        .map(|name| {
+            format!("{name} ({} then, {} now)", said(before.get(name)), said(now.get(name)))
+        })
+        .collect()
 }
 
 /// Writes the state: to a temporary name, synced, then renamed.

@@ -20,6 +20,8 @@ mod data;
 mod loss;
 mod measures;
 mod missing;
+mod parent;
+mod stopping;
 
 const SIDE: usize = 16;
 
@@ -153,6 +155,11 @@ fn neither_threads_nor_interruptions_change_the_weights() {
     let other = TrainConfig { seed: 8, ..parts.clone() };
     let error = train(&other, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("belongs to another training file"), "{error}");
+    assert!(error.contains("these differ: seed (7 then, 8 now). "), "{error}");
+    let longer = TrainConfig { steps: 9, ..parts.clone() };
+    let error = train(&longer, &Stop::default(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("these differ: steps (6 then, 9 now). "), "{error}");
+    assert!(error.contains("`init_from: ") && error.contains("last.safetensors"), "{error}");
 }
 
 #[test]
@@ -353,6 +360,24 @@ fn bad_settings_are_named() {
     assert!(refused(&|c| c.split.train = 0.9).starts_with("split"));
     assert!(refused(&|c| c.augment.scale = f32::NAN).starts_with("augment.noise, augment.scale"));
     assert!(refused(&|c| c.augment.dropout = 2.0).starts_with("augment.dropout"));
+    type Change<'a> = &'a dyn Fn(&mut TrainConfig);
+    let named: [(&str, Change); 9] = [
+        ("weight_decay", &|c| c.weight_decay = -1.0),
+        ("loss.warp", &|c| c.loss.warp = -0.1),
+        ("loss.smooth", &|c| c.loss.smooth = f64::NAN),
+        ("loss.thresholds", &|c| c.loss.thresholds = vec![f64::INFINITY]),
+        ("min_measured", &|c| c.min_measured = 2.0),
+        ("validate_windows", &|c| c.validate_windows = 0),
+        ("threads", &|c| c.threads = 100_000),
+        ("out", &|c| c.out = PathBuf::new()),
+        ("augment.roll_diagonal", &|c| {
+            (c.augment.roll_diagonal, c.model.boundary) = (true, Boundary::Open);
+        }),
+    ];
+    for (key, change) in named {
+        let error = refused(change);
+        assert!(error.starts_with(key), "{key}: {error}");
+    }
     assert!(refused(&|c| c.crop = 6).starts_with("crop"));
     assert!(refused(&|c| c.crop = 8).starts_with("crop"));
     assert!(refused(&|c| c.model.horizon = 100).contains("no window of 3 + 100"));
