@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Format, TimeFrom};
 use super::ledger::Names;
-use super::{Cluster, GridSection, names};
+use super::{Cluster, GridSection, names, property};
 use crate::zarr::{Archive, ZarrSource, parse_time};
 
 /// Topics of frames.
@@ -130,6 +130,7 @@ impl KafkaSource {
             return Err(Error::new("topics", "name at least one"));
         }
         self.topics.iter().try_for_each(|topic| names::topic("topics", topic))?;
+        property::check(&self.cluster.properties)?;
         once("topics", self.topics.iter().map(String::as_str))?;
         if let Some(sensors) = &self.sensors {
             if sensors.is_empty() {
@@ -256,6 +257,7 @@ impl KafkaSink {
     /// When brokers take no topic of one of them, naming the key.
     pub(super) fn check(&self, job: &str) -> Result<()> {
         names::topic("name", job)?;
+        property::check(&self.cluster.properties)?;
         let Names { dead_letters, progress, .. } = Names::new(self, job);
         let own = |key, said: &Option<String>| if said.is_some() { key } else { "name" };
         names::topic(own("dead_letters", &self.dead_letters), &dead_letters)?;

@@ -90,6 +90,11 @@ impl AxisSection {
             );
             return Err(refused(part, why));
         }
+        let rises = values.is_sorted();
+        if !rises && !values.is_sorted_by(|a, b| a >= b) {
+            let why = "rise and fall; pixels lie one after another, write them so".to_owned();
+            return Err(refused(part, why));
+        }
         let name = name.clone().unwrap_or_else(|| key.to_owned());
         Ok(Axis { name, units: units.clone(), values })
     }
@@ -117,6 +122,7 @@ mod tests {
             (even(0, 0.0, 1.0), "grid.y"),
             // It would take 8 GB to say where they lie.
             (even(1_000_000_000, 0.0, 1.0), "grid.y.count"),
+            (named(&[0.0, 2.0, 1.0]), "grid.y.values"),
             (even(usize::MAX, 0.0, 1.0), "grid.y.count"),
             (even(3, f64::INFINITY, 1.0), "grid.y.first"),
             (even(3, f64::NAN, 1.0), "grid.y.first"),

@@ -42,6 +42,10 @@ const TAKEOVER: Duration = Duration::from_secs(5);
 /// How often trouble is told.
 const TELL: Duration = Duration::from_secs(10);
 
+/// What follows from a progress that has gone.
+const ANEW: &str = "it told where the job goes on: started again, the job begins anew and says again \
+                    what it has said";
+
 /// A message on its way out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Letter {
@@ -264,11 +268,9 @@ impl Claim {
     /// while the job waits for it in silence.
     fn there(&self) -> Result<()> {
         let Self { config, names, .. } = self;
-        let anew = "it told where the job goes on: started again, the job begins anew and says \
-                    again what it has said";
         let made = "started again, the job makes it and goes on; what was in it is lost, no more";
         let written = config.topic.iter().chain([&names.dead_letters]).map(|name| (name, made));
-        for (name, then) in [(&names.progress, anew)].into_iter().chain(written) {
+        for (name, then) in [(&names.progress, ANEW)].into_iter().chain(written) {
             // Brokers that do not say so may be away.
             if let Ok(None) = config.cluster.partitions(name) {
                 let why = format!("has gone from {}; {then}", config.cluster.brokers);
@@ -385,8 +387,13 @@ impl Claim {
             // A newer instance fences first and says so next: give it the time to.
             let known = self.last_author();
             match &known {
-                Ok(last) if last.instance != self.author.instance => {
+                Ok(Some(last)) if last.instance != self.author.instance => {
                     return Err(fence::taken_over(&self.names.transactional_id));
+                }
+                // Somebody has made it anew: what we would add to it tells half.
+                Ok(None) => {
+                    let why = format!("has lost its records; {ANEW}");
+                    return Err(Error::new(format!("topic {}", self.names.progress), why));
                 }
                 Ok(_) if begun.elapsed() > TAKEOVER => {
                     let made = producer(&self.config, &self.names).map_err(Start::from);
@@ -399,7 +406,7 @@ impl Claim {
                             self.producer = producer;
                             // Nothing changes any more: now it is known.
                             match self.last_author() {
-                                Ok(last) if last.instance == self.author.instance => {
+                                Ok(Some(last)) if last.instance == self.author.instance => {
                                     return Ok(last.transaction == self.author.transaction);
                                 }
                                 Ok(_) => {}
@@ -420,10 +427,9 @@ impl Claim {
         }
     }
 
-    fn last_author(&self) -> Result<Author> {
-        let progress = Progress::read(&self.config.cluster, &self.names.progress)?;
-        let gone = || Error::new(format!("topic {}", self.names.progress), "has lost its records");
-        progress.author.ok_or_else(gone)
+    /// Who wrote last, if the progress has any records.
+    fn last_author(&self) -> Result<Option<Author>> {
+        Ok(Progress::read(&self.config.cluster, &self.names.progress)?.author)
     }
 }
 

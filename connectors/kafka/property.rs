@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use physicnet_stream::Error;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -32,9 +35,35 @@ pub(super) fn properties<'de, D: Deserializer<'de>>(
     said.into_iter().map(text).collect()
 }
 
+/// Whether librdkafka knows them, and takes their values.
+///
+/// # Errors
+/// When it does not, naming the key.
+pub(super) fn check(properties: &BTreeMap<String, String>) -> Result<(), Error> {
+    let mut config = ClientConfig::new();
+    properties.iter().for_each(|(key, value)| _ = config.set(key, value));
+    config.create_native_config().map(drop).map_err(|error| match error {
+        KafkaError::ClientConfig(_, why, key, _) => {
+            Error::new(format!("cluster.properties.{key}"), why)
+        }
+        other => Error::new("cluster.properties", other),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Cluster;
+    use super::check;
+
+    #[test]
+    fn what_librdkafka_does_not_take_is_named() {
+        let of = |key: &str, value: &str| check(&[(key.to_owned(), value.to_owned())].into());
+        of("linger.ms", "5").unwrap();
+        for (key, value) in [("linger.mss", "5"), ("linger.ms", "abc")] {
+            let error = of(key, value).unwrap_err();
+            assert_eq!(error.what, format!("cluster.properties.{key}"), "{error}");
+        }
+    }
 
     #[test]
     fn a_property_is_text_however_it_is_written() {

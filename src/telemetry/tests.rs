@@ -346,11 +346,15 @@ fn the_last_that_was_looked_at_is_kept_when_nobody_looks() {
     assert_eq!(views.last(), Some("a".into()));
     let kept = |sensor: &str| views.watch(&sensor.into(), 0).unwrap().read().frames.len();
     assert_eq!([kept("a"), kept("b")], [1, 0]);
+    // A look at one of which nothing comes does not lose it.
     views.age(30_000);
+    views.forget();
+    assert_eq!(views.last(), Some("a".into()));
     let last = views.watch(&"b".into(), 0).unwrap();
+    frames("b");
     views.age(30_000);
     views.forget();
     ["a", "b"].into_iter().for_each(frames);
-    assert_eq!((views.last(), last.read().version), (Some("b".into()), 1));
+    assert_eq!((views.last(), last.read().version), (Some("b".into()), 2));
     assert_eq!([kept("b"), kept("a")], [1, 0]);
 }

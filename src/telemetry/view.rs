@@ -132,7 +132,8 @@ impl Views {
     pub(super) fn forget(&self) {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        open.sort_by_key(|view| view.until.load(Relaxed));
+        // One of which something is kept, if there is one: what says nothing shows nothing.
+        open.sort_by_key(|view| (view.version() > 0, view.until.load(Relaxed)));
         let last = open.last().cloned();
         open.retain(|view| view.until.load(Relaxed) > now);
         if open.is_empty() {
@@ -152,7 +153,8 @@ impl Views {
     /// The sensor that was looked at last, if one was.
     pub(super) fn last(&self) -> Option<SensorId> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        let last = open.iter().max_by_key(|view| view.until.load(Relaxed));
+        let known = |view: &Arc<View>| (view.version() > 0, view.until.load(Relaxed));
+        let last = open.iter().max_by_key(|view| known(view));
         last.map(|view| view.sensor.clone())
     }
 
@@ -186,6 +188,10 @@ impl Views {
 }
 
 impl View {
+    fn version(&self) -> u64 {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).version
+    }
+
     /// What is kept now; fields are shared, not copied.
     pub(super) fn read(&self) -> Kept {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()

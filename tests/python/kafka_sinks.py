@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import xarray as xr
+from confluent_kafka import KafkaException
 from streaming_data_types import deserialise_da00
 
 from kafka_house import (
@@ -242,6 +243,35 @@ def vanished(folder):
             forecasts = [deserialise_da00(message.value()).timestamp_ns for message in Told(out).all()]
             assert len(set(forecasts)) == expected, job.said()
             assert len(forecasts) == expected or delivery == "at_least_once", job.said()
+
+
+    anew(folder, soon)
+
+
+def anew(folder, cluster):
+    """Where the progress is deleted and made anew at once, a job goes on or says why it ends."""
+    name, out = topic("frames"), topic("forecasts")
+    job = Job(folder, [kafka_source(name)], [kafka_sink(out, cluster=cluster)]).start()
+    send(name, frames(["s0"], range(4)))
+    told, progress = Told(out), f"physicnet.{job.name}.progress"
+    told.until(2, job)
+    for done in ADMIN.delete_topics([progress]).values():
+        done.result(30)
+    end = time.monotonic() + 90
+    while True:
+        try:
+            topic("progress", name=progress, **{"cleanup.policy": "compact"})
+            break
+        except KafkaException:
+            # It takes a moment until a name is free.
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    send(name, frames(["s0"], range(4, 6)))
+    while job.runs() and len(told.messages) < 4:
+        told.poll(0.1)
+        assert time.monotonic() < end, f"it neither goes on nor ends: {job.said()}"
+    if not job.runs():
+        assert f"topic {progress}: has " in job.ends(1), job.said()
 
 
 if __name__ == "__main__":

@@ -125,10 +125,11 @@ function showAnswers() {
   const latency = Number.isFinite(state.rates.latency_seconds) ? ` Frame to forecast: ${time(state.rates.latency_seconds)}.` : "";
   const stuck = state.unready.find((why) => why.includes("durable"));
   const drifted = state.sensors.filter((sensor) => sensor.drifted).length;
-  const told = [silent && `${silent} silent`, drifted && `${drifted} drifted`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
+  const told = [silent && `${silent} silent`, late && `${late} late frame${late === 1 ? "" : "s"}`, stuck && "nothing becomes durable"].filter(Boolean);
   const doing = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
   const lag = state.lag === null ? "" : ` Kafka: ${state.lag} message${state.lag === 1 ? "" : "s"} not read yet.`;
-  answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}${lag}`);
+  const strange = drifted ? ` ${drifted} drifted: what they show is not what the network was trained on, and its forecasts may be worse.` : "";
+  answer("late", told.length ? told.join(", ") : "No", told.length ? "warn" : "good", `Sensors: ${doing || "none yet"}.${latency}${lag}${strange}`);
 }
 
 /** Whether the model cannot say how far a sensor has drifted. */
@@ -230,7 +231,7 @@ function showUsage() {
     ? " Drift is not known: there is no usage in the checkpoint; physicnet calibrate adds it." : "";
   $("usage-text").textContent = used
     ? `${used} of ${codes} codes name the last frames of this sensor.${told}`
-    : "This model has no codebook, or no frame has come since you look.";
+    : codes ? "No frame has come since you look." : "This model has no codebook.";
   $("usage").innerHTML = used ? usage(counts, codes) : "";
 }
 
@@ -304,7 +305,7 @@ function drawFields() {
   $("forecast-title").textContent = chosen
     ? `${named}: forecast of ${clock(reference)}${chosen.revision ? `, revision ${chosen.revision}` : ""}` +
       `${chosen.missing > 0 ? `, ${(100 * chosen.missing).toFixed(1)} % of its input missing` : ""}`
-    : "No forecast since you look: it comes with the next frame.";
+    : "No forecast is kept of a sensor that nobody looked at: it comes with the next frame.";
 
   const truth = fields.observed(shown, step);
   const now = fields.plane(arrays.past.at(-1), 0);
