@@ -55,9 +55,9 @@ pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Res
         job.hosts.len() < 2 || !wanted.study,
         "hosts: a report is made by one process; leave `hosts` out"
     );
+    job.check()?;
     let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.products = PRODUCTS.map(String::from).into();
-    job.check()?;
     job.sources.iter().try_for_each(ends)?;
     let whole = job.sources()?;
     let known = whole.iter().map(Source::sensors).collect::<Result<Vec<_>, _>>()?;
