@@ -10,47 +10,37 @@ use serde_json::{Map, Value, json};
 
 use crate::house::{MINUTE, checkpoint, frame, physicnet, store};
 
-/// A store whose one array has these dims and no coordinates.
-fn without_times(path: &Path, dims: &[&str]) {
-    let write = |file: &Path, value: Value| {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, value.to_string()).unwrap();
-    };
-    let shape = vec![8; dims.len()];
-    write(
-        &path.join("zarr.json"),
-        json!({"zarr_format": 3, "node_type": "group", "attributes": {}}),
-    );
-    write(
-        &path.join("u/zarr.json"),
-        json!({
-            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "float32",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shape}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0.0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-            "attributes": {}, "dimension_names": dims,
-        }),
-    );
+/// Writes the metadata of an array; without a chunk every value is the fill.
+fn array(store: &Path, name: &str, shape: &[u64], dims: &[&str], attributes: Value) {
+    let file = store.join(name).join("zarr.json");
+    let (chunk, kind): (Vec<u64>, _) =
+        (shape.iter().map(|n| *n.max(&1)).collect(), if name == "u" { "float32" } else { "int64" });
+    let told = json!({
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": kind,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "attributes": attributes, "dimension_names": dims,
+    });
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, told.to_string()).unwrap();
+    let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {}});
+    std::fs::write(store.join("zarr.json"), group.to_string()).unwrap();
 }
 
-/// An ensemble of forecasts, as ECMWF's are laid out; without a chunk every value is the fill.
-fn ensemble(path: &Path) {
-    without_times(path, &["number", "time", "step", "y", "x"]);
-    for (name, attributes) in [
-        ("time", json!({"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})),
-        ("step", json!({"units": "seconds", "dtype": "timedelta64[s]"})),
-    ] {
-        let array = json!({
-            "zarr_format": 3, "node_type": "array", "shape": [8], "data_type": "int64",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [8]}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-            "attributes": attributes, "dimension_names": [name],
-        });
-        let file = path.join(name).join("zarr.json");
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, array.to_string()).unwrap();
-    }
+/// Stores that no writer of ours leaves: without times, without frames, an ensemble as ECMWF's are.
+fn odd_stores(folder: &Path) {
+    let time = || json!({"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"});
+    let timeless = folder.join("timeless.zarr");
+    array(&timeless, "u", &[8, 8], &["y", "x"], json!({}));
+    let none = folder.join("none.zarr");
+    array(&none, "u", &[0, 8, 8], &["time", "y", "x"], json!({}));
+    array(&none, "time", &[0], &["time"], time());
+    let ensemble = folder.join("ensemble.zarr");
+    array(&ensemble, "u", &[8; 5], &["number", "time", "step", "y", "x"], json!({}));
+    array(&ensemble, "time", &[8], &["time"], time());
+    let span = json!({"units": "seconds", "dtype": "timedelta64[s]"});
+    array(&ensemble, "step", &[8], &["step"], span);
 }
 
 /// What lies in the folder that the commands are started in.
@@ -64,7 +54,7 @@ fn site(folder: &Path) {
     let mut blind = series(&|k| k as Time);
     blind.iter_mut().for_each(|frame| frame.data.fill(f32::NAN));
     store(&folder.join("blind.zarr"), &blind);
-    without_times(&folder.join("timeless.zarr"), &["y", "x"]);
+    odd_stores(folder);
     store(&folder.join("one.zarr"), &series(&|k| k as Time)[..1]);
     store(&folder.join("back.zarr"), &series(&|k| -(k as Time)));
     store(&folder.join("shuffled.zarr"), &series(&|k| (k * 17 % 40) as Time));
@@ -73,7 +63,6 @@ fn site(folder: &Path) {
     let notes = r#"{"__metadata__":{"notes":"{}"}}     "#;
     let state = [&(notes.len() as u64).to_le_bytes()[..], notes.as_bytes()].concat();
     std::fs::write(folder.join("state.safetensors"), state).unwrap();
-    ensemble(&folder.join("ensemble.zarr"));
     let mut broken = folder.join("broken.zarr");
     store(&broken, &series(&|k| k as Time));
     broken.push("u/c/1/0/0");
@@ -84,8 +73,6 @@ fn site(folder: &Path) {
         y: Axis::index("y", 12),
         x: Axis::index("x", 17),
     };
-    let none = folder.join("none.zarr");
-    ArchiveWriter::create(&none, &warm, None, Map::new()).unwrap().finish().unwrap();
     let mut plain = warm.clone();
     plain.variables[0].units.clear();
     let path = folder.join("unitless.zarr");
@@ -287,7 +274,8 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
             assert!(said.contains(word), "{command}: {word}: {said}");
         }
         // The word of a file, or of a key, once.
-        assert!(!said.contains("panicked") && said.lines().count() <= 3, "{command}: {said}");
+        let lines = said.lines().filter(|line| !line.contains(" WARN ")).count();
+        assert!(!said.contains("panicked") && lines <= 3, "{command}: {said}");
     }
     // Nothing half written, and no folder of a mistyped path, is left.
     assert!(!folder.path().join("no").exists());
