@@ -96,7 +96,7 @@ fn two_checkpoints_are_told_apart() {
     let text = said(&[&a, &b]);
     for line in [
         "config.ramp: [0.0,0.0] -> [0.0,0.5]",
-        "provenance.steps: 0 -> 7",
+        "provenance.steps: 1 -> 7",
         &format!("  {:<36} changed by 25.000 %", "experts.mix.weight"),
         &format!("  {:<36} the same", "experts.mix.bias"),
     ] {
