@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use physicnet_connectors::zarr::ZarrSource;
-use physicnet_operators::model::ModelConfig;
+use physicnet_operators::model::{ModelConfig, Processor};
 use physicnet_stream::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,10 @@ pub struct TrainConfig {
     /// Threads; the weights do not depend on it.
     #[serde(default = "threads")]
     pub threads: usize,
+    /// What computes: `auto` (a GPU, where the program was built with CUDA and one answers, else
+    /// the CPU), `cpu`, or `cuda:0`.
+    #[serde(default, skip_serializing_if = "Processor::is_auto")]
+    pub device: Processor,
     /// Steps between validations and checkpoints.
     #[serde(default = "every")]
     pub validate_every: u64,
