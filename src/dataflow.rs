@@ -73,7 +73,7 @@ pub fn forecast<'scope>(
     let appointed = match swap {
         Some(swap) => {
             let changes = swap.changes(&admitted, parts.in_flight);
-            let (swap, device) = (swap.clone(), parts.device.clone());
+            let (swap, device) = (swap.clone(), net.device.clone());
             let load = move |bytes: &[u8]| swap.read(bytes)?.network(&device);
             admitted.appoint_by(&net, changes, load, failure)
         }

@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use candle_core::Device;
 use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::{LearnConfig, Learnt};
-use physicnet_operators::model::{Checkpoint, ModelConfig};
+use physicnet_operators::model::{Checkpoint, ModelConfig, Processor};
 use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::{
@@ -64,8 +63,8 @@ pub struct Parts {
     pub admission: AdmissionConfig,
     /// The network.
     pub checkpoint: Checkpoint,
-    /// Where it computes.
-    pub device: Device,
+    /// What computes it.
+    pub processor: Processor,
     /// Experts of the program's own, forecasting beside those of the house.
     pub bank: Bank,
     /// What goes out with a forecast.
@@ -235,7 +234,8 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 /// Runs this worker's share to its end. With `several` processes a failure ends this one at once:
 /// what the others would take for a clean end, they would wait behind for ever.
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
-    let net = parts.checkpoint.network(&parts.device);
+    let device = parts.processor.device(worker.index());
+    let net = device.and_then(|device| parts.checkpoint.network(&device));
     let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
     let asks = parts.ledger.is_some() || parts.scores.is_some() || parts.swap.is_some();
     let (claim, start) = if asks {

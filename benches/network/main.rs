@@ -10,10 +10,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use physicnet_connectors::zarr::{Archive, ZarrSource};
-use physicnet_operators::model::{Checkpoint, PhysicNet};
+use physicnet_operators::model::{Checkpoint, PhysicNet, Processor};
 
-const USAGE: &str =
-    "bench-network case CHECKPOINT STORE FIRST FILE, or time CHECKPOINT (for scripts/bench)";
+const USAGE: &str = "bench-network case CHECKPOINT STORE FIRST FILE, or time CHECKPOINT [DEVICE] (for scripts/bench)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +22,13 @@ fn main() -> Result<()> {
             let net = Checkpoint::load(Path::new(checkpoint))?.network(&Device::Cpu)?;
             from_store(&net, store, first.parse()?, Path::new(file))
         }
-        ["time", checkpoint] => time::answer(&Checkpoint::load(Path::new(checkpoint))?),
+        ["time", checkpoint] => {
+            time::answer(&Checkpoint::load(Path::new(checkpoint))?, Device::Cpu)
+        }
+        ["time", checkpoint, device] => {
+            let device = device.parse::<Processor>().map_err(anyhow::Error::msg)?.device(0)?;
+            time::answer(&Checkpoint::load(Path::new(checkpoint))?, device)
+        }
         _ => bail!("usage: {USAGE}"),
     }
 }

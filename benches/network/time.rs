@@ -19,37 +19,40 @@ const PIXELS: usize = 64 * 64;
 /// - `stream`: a new frame of each window, encoded, and its forecast;
 /// - `flow`: the classical flow of each window, which is an input of both above;
 /// - `gradient`: the gradients of the mean absolute error.
-pub(crate) fn answer(checkpoint: &Checkpoint) -> Result<()> {
-    let net = checkpoint.network(&Device::Cpu)?;
-    let trained = trained(checkpoint)?;
+pub(crate) fn answer(checkpoint: &Checkpoint, device: Device) -> Result<()> {
+    let net = checkpoint.network(&device)?;
+    let trained = trained(checkpoint, &device)?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let [what, numbers @ ..] = words.as_slice() else { continue };
         let numbers = numbers.iter().map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
         let [side, batch, threads, calls] = numbers[..] else { bail!("{line}: four numbers") };
-        let together = (PIXELS / (side * side)).clamp(1, batch.div_ceil(threads));
+        let most = batch.div_ceil(threads);
+        let together = if device.is_cpu() { (PIXELS / (side * side)).clamp(1, most) } else { most };
         let parts = batch.div_ceil(together);
         let windows = windows(&net, side, together)?;
-        let features = encode(&net, &windows)?;
+        // A job composes the motion where it estimates it, in memory.
+        let (seen, motion) = (windows.on(&device)?, &windows.flow);
+        let features = encode(&net, &seen)?;
         let work = || -> Result<()> {
             match *what {
-                "window" => forecast(&net, &windows, &encode(&net, &windows)?).map(drop),
+                "window" => forecast(&net, &seen, motion, &encode(&net, &seen)?)?,
                 "stream" => {
-                    let newest = encode(&net, &last(&windows)?)?;
+                    let newest = encode(&net, &last(&seen)?)?;
                     let mut features = features.clone();
                     *features.latents.last_mut().context("no frame")? = newest.latents[0].clone();
                     features.skip = newest.skip;
-                    forecast(&net, &windows, &features).map(drop)
+                    forecast(&net, &seen, motion, &features)?;
                 }
-                "flow" => flow(&net, &windows),
+                "flow" => flow(&net, &windows)?,
                 "gradient" => {
-                    let mean = trained.forward(&windows)?.mean;
+                    let mean = trained.forward(&seen)?.mean;
                     mean.abs()?.mean_all()?.backward()?;
-                    Ok(())
                 }
                 _ => bail!("{what}: say window, stream, flow or gradient"),
             }
+            Ok(device.synchronize()?)
         };
         let seconds = (0..calls).map(|_| {
             let begun = Instant::now();
@@ -82,12 +85,13 @@ fn spread(threads: usize, times: usize, work: &(impl Fn() -> Result<()> + Sync))
 }
 
 /// The network with weights that are trained.
-fn trained(checkpoint: &Checkpoint) -> Result<PhysicNet> {
+fn trained(checkpoint: &Checkpoint, device: &Device) -> Result<PhysicNet> {
     let map = VarMap::new();
-    let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&map, DType::F32, device);
     let net = PhysicNet::new(&checkpoint.config, vb)?;
     let data = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    data.iter().try_for_each(|(name, var)| var.set(&checkpoint.weights[name]))?;
+    data.iter()
+        .try_for_each(|(name, var)| var.set(&checkpoint.weights[name].to_device(device)?))?;
     Ok(net)
 }
 
@@ -137,13 +141,14 @@ fn encode(net: &PhysicNet, windows: &Batch) -> Result<Features> {
     Ok(Features { latents, skip: at(&all.skip, history - 1)? })
 }
 
-fn forecast(net: &PhysicNet, windows: &Batch, features: &Features) -> Result<Tensor> {
+fn forecast(net: &PhysicNet, windows: &Batch, motion: &Tensor, features: &Features) -> Result<()> {
     let newest = last(windows)?.frames.squeeze(1)?;
-    let (flow, prior) = (&windows.flow, &net.prior(&windows.flow)?);
+    let (flow, prior) = (&windows.flow, &net.prior(motion)?);
     let latents = &features.latents;
     let carried =
         net.experts.forward(&Known { latents, newest: &newest, past: &[], flow, prior })?;
-    Ok(net.fusion.forward(&carried, Some(&features.skip), &newest, &[], None)?.mean)
+    net.fusion.forward(&carried, Some(&features.skip), &newest, &[], None)?;
+    Ok(())
 }
 
 fn flow(net: &PhysicNet, windows: &Batch) -> Result<()> {

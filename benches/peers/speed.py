@@ -2,7 +2,9 @@
 
 scripts/bench runs it. The sides have their turns one after another, round after round; what is told
 is the median of the rounds, and the median of the ratios within a round, with their range. Nobody
-pays for the classical flow, which is an input; `flow` says what it costs.
+pays for the classical flow, which is an input; `flow` says what it costs. On a GPU the peers are
+PyTorch as it is and, with --compile, compiled, and compiled into CUDA graphs; ours composes the motion
+of the leads on the CPU within its time, as a job does, and each call ends when the GPU is done.
 
   window    whole windows, every frame encoded: all that an export of the whole network can do
   stream    a new frame of each window, with what is known of the others: each is encoded once
@@ -19,11 +21,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import onnxruntime
 import torch
 from torch import nn
 
 import twin as peers
+
+try:
+    import onnxruntime
+except ImportError:
+    # It has no part in a comparison on a GPU.
+    onnxruntime = None
 
 # Seconds of calls in a turn, and the calls at least.
 TURN, LEAST = 0.4, 3
@@ -32,10 +39,10 @@ TURN, LEAST = 0.4, 3
 class Ours:
     """The process that answers with seconds."""
 
-    def __init__(self, command, checkpoint):
+    def __init__(self, command, checkpoint, device):
         environment = os.environ | {"CANDLE_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [command, "time", checkpoint], text=True, env=environment,
+            [command, "time", checkpoint, "cpu" if device == "cpu" else "cuda:0"], text=True, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )
 
@@ -62,6 +69,8 @@ def turn(work):
     def timed():
         begun = time.perf_counter()
         work()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         return time.perf_counter() - begun
 
     def turn():
@@ -120,11 +129,12 @@ def sides(twin, args, what, side, batch, threads):
     """The peers of a row, by name."""
     torch.manual_seed(0)
     config = twin.config
-    frames = torch.randn(batch, config.history, config.channels, side, side)
-    mask, flow = torch.ones_like(frames), torch.randn(batch, 2, side, side)
+    frames = torch.randn(batch, config.history, config.channels, side, side).to(args.device)
+    mask, flow = torch.ones_like(frames), torch.randn(batch, 2, side, side).to(args.device)
+    gpu = args.device != "cpu"
     whole = peers.Some(twin, [config.serve])
     if what == "gradient":
-        trained = peers.Twin.load(args.checkpoint).requires_grad_(True)
+        trained = peers.Twin.load(args.checkpoint).to(args.device).requires_grad_(True)
         weights = list(trained.parameters())
 
         def gradient():
@@ -134,13 +144,15 @@ def sides(twin, args, what, side, batch, threads):
         return {"PyTorch": turn(gradient)}
     if what == "window":
         inputs = (frames, mask, flow)
-        every = {
-            "PyTorch": turn(inferred(lambda: whole(*inputs))),
-            "ONNX Runtime": turn(onnx(whole, inputs, threads)),
-        }
+        every = {"PyTorch": turn(inferred(lambda: whole(*inputs)))}
+        if not gpu:
+            every["ONNX Runtime"] = turn(onnx(whole, inputs, threads))
         if args.compile:
             compiled = torch.compile(whole)
             every["torch.compile"] = turn(inferred(lambda: compiled(*inputs)))
+        if args.compile and gpu:
+            graphs = torch.compile(whole, mode="reduce-overhead")
+            every["CUDA graphs"] = turn(inferred(lambda: graphs(*inputs)))
         return every
     encode, forecast = Encode(twin), Forecast(twin)
     with torch.inference_mode():
@@ -148,16 +160,20 @@ def sides(twin, args, what, side, batch, threads):
     newest = (frames[:, -1:].contiguous(), mask[:, -1:].contiguous())
     skips = skips[:, -config.skips :].contiguous()
     known = (frames, flow, latents, skips)
-    first, second = onnx(encode, newest, threads), onnx(forecast, known, threads)
-    return {
-        "PyTorch": turn(inferred(lambda: (encode(*newest), forecast(*known)))),
-        "ONNX Runtime": turn(lambda: (first(), second())),
-    }
+    every = {"PyTorch": turn(inferred(lambda: (encode(*newest), forecast(*known))))}
+    if not gpu:
+        first, second = onnx(encode, newest, threads), onnx(forecast, known, threads)
+        every["ONNX Runtime"] = turn(lambda: (first(), second()))
+    elif args.compile:
+        one, two = (torch.compile(part, mode="reduce-overhead") for part in (encode, forecast))
+        every["CUDA graphs"] = turn(inferred(lambda: (one(*newest), two(*known))))
+    return every
 
 
 def measure(args):
-    ours, twin = Ours(args.ours, args.checkpoint), peers.Twin.load(args.checkpoint)
-    cores = os.cpu_count()
+    ours = Ours(args.ours, args.checkpoint, args.device)
+    twin = peers.Twin.load(args.checkpoint).to(args.device)
+    numbers = sorted({1, os.cpu_count()}) if args.device == "cpu" else [1]
     rows = [("window", batch) for batch in args.batches] + [("stream", 1), ("stream", 8), ("gradient", 8)]
     told = []
     for side in args.sides:
@@ -166,7 +182,7 @@ def measure(args):
         print("| ms a window | threads | PhysicNet | peer | | ratio | of the rounds |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for what, batch in rows:
-            for threads in sorted({1, cores}):
+            for threads in numbers:
                 torch.set_num_threads(threads)
                 every = {"PhysicNet": ours.turn(what, side, batch, threads)}
                 every |= sides(twin, args, what, side, batch, threads)
@@ -193,7 +209,9 @@ def machine():
     vectors = [flag for flag in line("flags").split() if flag.startswith(("avx", "fma", "amx"))]
     return {
         "cpu": line("model name"), "cores": os.cpu_count(), "vectors": vectors, "load": os.getloadavg()[0],
-        "python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "python": platform.python_version(), "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__ if onnxruntime else "",
     }
 
 
@@ -205,6 +223,7 @@ def main():
     parser.add_argument("--checkpoint", default="configs/demo/checkpoint.safetensors")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes a row")
     parser.add_argument("--json", help="where all figures go")

@@ -1,6 +1,6 @@
 //! The encoder over a stream: one call per frame, batched across sensors.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
@@ -40,9 +40,10 @@ pub(crate) fn encode(frames: Vec<Viewed>) -> candle_core::Result<Vec<Encoded>> {
         let bare = |Viewed { frame, seat }| Encoded { frame, features: None, seat };
         return Ok(frames.into_iter().map(bare).collect());
     };
-    let input = |viewed: &Viewed| model_input(&viewed.frame, &net.device);
+    // To the device in one piece.
+    let input = |viewed: &Viewed| model_input(&viewed.frame, &Device::Cpu);
     let inputs: Vec<_> = frames.iter().map(input).collect::<Result<_, _>>()?;
-    let all = encoder.forward(&Tensor::cat(&inputs, 0)?, None)?;
+    let all = encoder.forward(&Tensor::cat(&inputs, 0)?.to_device(&net.device)?, None)?;
     let split =
         |(i, Viewed { frame, seat })| Ok(Encoded { frame, features: Some(all.sample(i)?), seat });
     frames.into_iter().enumerate().map(split).collect()

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
@@ -103,13 +103,16 @@ fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
     let channels = net.config.variables.len();
     let stack = |part: &dyn Fn(&Planes) -> &Vec<f32>, depth: usize| {
         let all: Vec<&[f32]> = planes.iter().map(|planes| part(planes).as_slice()).collect();
-        Tensor::from_vec(all.concat(), (b, rows, columns, depth), &net.device)
+        Tensor::from_vec(all.concat(), (b, rows, columns, depth), &Device::Cpu)
     };
-    let newest = stack(&|planes| &planes.newest, channels)?;
+    let field = |part: &dyn Fn(&Planes) -> &Vec<f32>| stack(part, channels)?.to_device(&net.device);
+    let newest = field(&|planes| &planes.newest)?;
+    // Composed here, where it was estimated.
     let flow = stack(&|planes| &planes.flow, 2)?;
-    let before = |step: usize| stack(&|planes| &planes.past[step], channels);
-    let past = (0..seen).map(before).collect::<Result<Vec<_>>>()?;
     let prior = net.prior(&flow)?;
+    let flow = flow.to_device(&net.device)?;
+    let before = |step: usize| field(&|planes| &planes.past[step]);
+    let past = (0..seen).map(before).collect::<Result<Vec<_>>>()?;
 
     let latent = |t: usize| {
         let of = |window: &Window| {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::{Result, Storage, Tensor};
+use candle_core::{Device, Result, Storage, Tensor};
 use physicnet_stream::{Failure, Forecast, Product};
 use timely::dataflow::StreamVec;
 
@@ -87,7 +87,11 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
         }
     }
     let newest = field(&|c| c.newest.clone())?;
-    net.fusion.forward(&carried, skip.as_ref(), &newest, &locals, None)
+    let Fused { mean, sharp, .. } =
+        net.fusion.forward(&carried, skip.as_ref(), &newest, &locals, None)?;
+    // Back from the device in one piece; the forecasts are planes in memory.
+    let back = |head: Tensor| head.to_device(&Device::Cpu);
+    Ok(Fused { mean: back(mean)?, global: None, sharp: sharp.map(back).transpose()? })
 }
 
 /// Everything that is said of window `i` of the batch.

@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::correlate::correlate;
 use super::kernel::{self, Shape};
-use super::{Boundary, values};
+use super::{Boundary, portable, values};
 
 /// How the weights of a convolution start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ impl Conv {
 
     fn apply(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let x = x.contiguous()?;
-        if !x.device().is_cpu() {
-            return self.on_device(&x, relu);
+        if portable::wanted(&x) {
+            return portable::conv(&x, &self.weight, &self.bias, self.boundary, relu);
         }
         if self.weight.track_op() {
             return self.train(&x, relu);
@@ -98,30 +98,6 @@ impl Conv {
         let shape = Shape { rows: 0, columns: 0, cin, cout, k };
         let packed = Arc::new(kernel::pack(&shape, |o, i, tap| w[(o * cin + i) * k * k + tap]));
         Ok(Arc::clone(self.packed.get_or_init(|| packed)))
-    }
-
-    /// Off the CPU, candle's own convolution on a padded, channel-first copy.
-    fn on_device(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
-        let pad = self.k / 2;
-        let mut x = x.permute((0, 3, 1, 2))?;
-        if pad > 0 {
-            x = match self.boundary {
-                Boundary::Open => x.pad_with_same(2, pad, pad)?.pad_with_same(3, pad, pad)?,
-                Boundary::Periodic => {
-                    let wrap = |x: &Tensor, dim: usize| {
-                        let n = x.dim(dim)?;
-                        Tensor::cat(
-                            &[&x.narrow(dim, n - pad, pad)?, x, &x.narrow(dim, 0, pad)?],
-                            dim,
-                        )
-                    };
-                    wrap(&wrap(&x, 2)?, 3)?
-                }
-            };
-        }
-        let y = x.contiguous()?.conv2d(&self.weight.contiguous()?, 0, 1, 1, 1)?;
-        let y = y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)?;
-        if relu { y.relu() } else { Ok(y) }
     }
 }
 

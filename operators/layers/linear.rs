@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::{Boundary, values};
+use super::{Boundary, portable, values};
 
 /// Folds each `r` x `r` patch into channels: `(B, H, W, C) -> (B, H/r, W/r, C*r*r)`, channel order
 /// as PyTorch's `pixel_unshuffle`: channel, then row offset, then column offset.
@@ -10,7 +10,8 @@ use super::{Boundary, values};
 /// # Errors
 /// When a side is not a multiple of `r`.
 pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Result<Tensor> {
-    Linear { kind: Kind::Unshuffle, r, boundary: Boundary::Open }.on(x)
+    let layer = Linear { kind: Kind::Unshuffle, r, boundary: Boundary::Open };
+    layer.on(x, |x| portable::fold(x, r))
 }
 
 /// The inverse of [`pixel_unshuffle`].
@@ -18,7 +19,8 @@ pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Result<Tensor> {
 /// # Errors
 /// When the channels are not a multiple of `r * r`.
 pub fn pixel_shuffle(x: &Tensor, r: usize) -> Result<Tensor> {
-    Linear { kind: Kind::Shuffle, r, boundary: Boundary::Open }.on(x)
+    let layer = Linear { kind: Kind::Shuffle, r, boundary: Boundary::Open };
+    layer.on(x, |x| portable::unfold(x, r))
 }
 
 /// The mean of each `r` x `r` patch: `(B, H, W, C) -> (B, H/r, W/r, C)`.
@@ -26,7 +28,8 @@ pub fn pixel_shuffle(x: &Tensor, r: usize) -> Result<Tensor> {
 /// # Errors
 /// When a side is not a multiple of `r`.
 pub fn avg_pool(x: &Tensor, r: usize) -> Result<Tensor> {
-    Linear { kind: Kind::Pool, r, boundary: Boundary::Open }.on(x)
+    let layer = Linear { kind: Kind::Pool, r, boundary: Boundary::Open };
+    layer.on(x, |x| portable::pool(x, r))
 }
 
 /// Bilinear up-sampling by `r` with half-pixel centres: `(B, H, W, C) -> (B, H*r, W*r, C)`.
@@ -34,7 +37,8 @@ pub fn avg_pool(x: &Tensor, r: usize) -> Result<Tensor> {
 /// # Errors
 /// When the tensor is not four-dimensional f32.
 pub fn upsample_bilinear(x: &Tensor, r: usize, boundary: Boundary) -> Result<Tensor> {
-    Linear { kind: Kind::Upsample, r, boundary }.on(x)
+    let layer = Linear { kind: Kind::Upsample, r, boundary };
+    layer.on(x, |x| portable::upsample(x, r, boundary))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,8 +59,32 @@ struct Linear {
 }
 
 impl Linear {
-    fn on(self, x: &Tensor) -> Result<Tensor> {
-        x.contiguous()?.apply_op1(self)
+    fn on(self, x: &Tensor, portable: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        if portable::wanted(&x) {
+            self.dims(x.dims())?;
+            return portable(&x);
+        }
+        x.apply_op1(self)
+    }
+
+    /// The dimensions of the result.
+    fn dims(&self, from: &[usize]) -> Result<[usize; 4]> {
+        let &[b, h, w, c] = from else { bail!("four dimensions are needed, not {from:?}") };
+        let r = self.r;
+        if r == 0 {
+            bail!("a plane cannot be folded by 0");
+        }
+        let shrinks = matches!(self.kind, Kind::Unshuffle | Kind::Pool | Kind::Gather);
+        if shrinks && (h % r != 0 || w % r != 0) || self.kind == Kind::Shuffle && c % (r * r) != 0 {
+            bail!("{from:?} cannot be folded by {r}");
+        }
+        Ok(match self.kind {
+            Kind::Unshuffle => [b, h / r, w / r, c * r * r],
+            Kind::Shuffle => [b, h * r, w * r, c / (r * r)],
+            Kind::Pool | Kind::Gather => [b, h / r, w / r, c],
+            Kind::Spread | Kind::Upsample => [b, h * r, w * r, c],
+        })
     }
 
     fn adjoint(self) -> Self {
@@ -78,24 +106,10 @@ impl CustomOp1 for Linear {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[b, h, w, c] = layout.dims() else {
-            bail!("four dimensions are needed, not {:?}", layout.dims())
-        };
+        let dims = self.dims(layout.dims())?;
+        let &[b, h, w, c] = layout.dims() else { unreachable!("they have a result") };
         let (x, r) = (values(storage, layout)?, self.r);
-        if r == 0 {
-            bail!("a plane cannot be folded by 0");
-        }
-        let shrinks = matches!(self.kind, Kind::Unshuffle | Kind::Pool | Kind::Gather);
-        if shrinks && (h % r != 0 || w % r != 0) || self.kind == Kind::Shuffle && c % (r * r) != 0 {
-            bail!("{:?} cannot be folded by {r}", layout.dims());
-        }
-        let dims = match self.kind {
-            Kind::Unshuffle => (b, h / r, w / r, c * r * r),
-            Kind::Shuffle => (b, h * r, w * r, c / (r * r)),
-            Kind::Pool | Kind::Gather => (b, h / r, w / r, c),
-            Kind::Spread | Kind::Upsample => (b, h * r, w * r, c),
-        };
-        let size = dims.1 * dims.2 * dims.3;
+        let size = dims[1] * dims[2] * dims[3];
         let mut y = vec![0.0; b * size];
         for (x, y) in x.chunks_exact((h * w * c).max(1)).zip(y.chunks_exact_mut(size.max(1))) {
             match self.kind {
@@ -107,7 +121,7 @@ impl CustomOp1 for Linear {
                 Kind::Gather => gather(x, y, [h / r, w / r, c], r, self.boundary),
             }
         }
-        Ok((CpuStorage::F32(y), Shape::from(dims)))
+        Ok((CpuStorage::F32(y), Shape::from(&dims)))
     }
 
     fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
@@ -167,7 +181,7 @@ fn spread(x: &[f32], y: &mut [f32], w: usize, c: usize, r: usize) {
 }
 
 /// For each fine index: the two coarse ones around it and the share of the second.
-fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<(usize, usize, f32)> {
+pub(super) fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<(usize, usize, f32)> {
     let tap = |fine: usize| {
         let at = (fine as f32 + 0.5) / r as f32 - 0.5;
         let low = at.floor();

@@ -3,7 +3,7 @@
 //! candle's own convolutions, up-samplings and pools are slow on CPU, and several have wrong or
 //! missing gradients; each layer here has a slow obvious oracle and a finite-difference check
 //! beside it. Every kernel runs on one thread and sums each output in one fixed order, so a
-//! sample's result does not depend on its batch.
+//! sample's result does not depend on its batch. Off the CPU each takes its portable form.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,6 +16,7 @@ mod correlate;
 mod kernel;
 mod linear;
 pub(crate) mod moments;
+pub(crate) mod portable;
 pub(crate) mod simd;
 mod warp;
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::bilinear::{Axis, LANES, LONGEST, Quads};
 use super::simd::{Kernel, run};
-use super::{Boundary, values};
+use super::{Boundary, portable, values};
 
 /// `out(p) = image(p + flow(p))`, bilinear, for each of L displacements: image `(B, H, W, C)`, flow
 /// `(B, H, W, 2 L)` in pixels as (dx, dy) pairs, out `(B, H, W, L * C)`. Open domains clamp the
@@ -14,6 +14,9 @@ use super::{Boundary, values};
 /// # Errors
 /// When the shapes do not fit.
 pub fn warp(image: &Tensor, flow: &Tensor, boundary: Boundary) -> Result<Tensor> {
+    if portable::wanted(image) {
+        return portable::warp(image, flow, boundary);
+    }
     image.contiguous()?.apply_op2(&flow.contiguous()?, Warp { boundary })
 }
 
@@ -49,16 +52,16 @@ struct Warp {
 /// The offsets of the four pixels around some samples.
 type Corners = [[u32; LANES]; 4];
 
-struct Sizes {
-    batch: usize,
-    rows: usize,
-    columns: usize,
-    channels: usize,
-    leads: usize,
+pub(super) struct Sizes {
+    pub(super) batch: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) channels: usize,
+    pub(super) leads: usize,
 }
 
 impl Sizes {
-    fn new(image: &[usize], flow: &[usize]) -> Result<Self> {
+    pub(super) fn new(image: &[usize], flow: &[usize]) -> Result<Self> {
         match (image, flow) {
             (&[batch, rows, columns, channels], &[b, h, w, two])
                 if batch == b

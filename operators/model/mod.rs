@@ -3,7 +3,9 @@
 mod checkpoint;
 mod config;
 mod net;
+mod processor;
 
 pub use checkpoint::{Checkpoint, Parent, Provenance};
 pub use config::{Expert, ModelConfig, Quantization, Serve, VariableConfig};
 pub use net::{Batch, Outputs, PhysicNet};
+pub use processor::Processor;

@@ -45,6 +45,18 @@ pub struct Batch {
     pub view: Option<View>,
 }
 
+impl Batch {
+    /// The same on a device; what is there already is not copied.
+    ///
+    /// # Errors
+    /// When the device cannot hold it.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        let there = |tensor: &Tensor| tensor.to_device(device);
+        let Self { frames, mask, flow, view } = self;
+        Ok(Self { frames: there(frames)?, mask: there(mask)?, flow: there(flow)?, view: *view })
+    }
+}
+
 /// What the network says of a batch; fields are transformed, `(B, H, W, lead * C)`.
 pub struct Outputs {
     /// The head of least expected error.
@@ -91,12 +103,15 @@ impl PhysicNet {
         })
     }
 
-    /// Forecasts whole windows: the same nets as the stream's, on frames instead of latents.
+    /// Forecasts whole windows, which are brought to its device: the same nets as the stream's, on
+    /// frames instead of latents.
     ///
     /// # Errors
     /// When the shapes do not fit the weights.
     pub fn forward(&self, batch: &Batch) -> Result<Outputs> {
         let (b, history, rows, columns, channels) = batch.frames.dims5()?;
+        let prior = self.prior(&batch.flow)?;
+        let batch = &batch.on(&self.device)?;
         let newest = batch.frames.narrow(1, history - 1, 1)?.squeeze(1)?.contiguous()?;
         let mut features = None;
         if let Some(encoder) = &self.encoder {
@@ -129,7 +144,6 @@ impl PhysicNet {
             }
             None => None,
         };
-        let prior = self.prior(&batch.flow)?;
         let past = self.past(batch)?;
         let known = Known {
             latents: &latents,

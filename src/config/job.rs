@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Device;
 use physicnet_connectors::rejects::RejectsConfig;
 use physicnet_connectors::{Opened, RejectsSink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Serve, VariableConfig};
+use physicnet_operators::model::{Checkpoint, ModelConfig, Processor, Serve, VariableConfig};
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_operators::swapping::Trial;
 use physicnet_stream::Sensor;
@@ -80,6 +79,10 @@ pub struct Job {
     /// Which of the hosts this process is, counted from 0.
     #[serde(default)]
     pub process: usize,
+    /// What computes the network: `auto` (the GPUs that answer, where the program was built with
+    /// CUDA, else the CPU), `cpu`, `cuda:0`, or `cuda:0,1` for workers that take turns.
+    #[serde(default)]
+    pub device: Processor,
     /// How many epochs may be open at once: a bound of the memory, and of the largest batch.
     #[serde(default = "in_flight")]
     pub in_flight: u64,
@@ -282,6 +285,7 @@ impl Job {
             other_grid(checkpoint.provenance.grid, sensor);
         }
         products(self, &checkpoint.config)?;
+        self.device.check()?;
         places::check(self, &catalogue)?;
         let (mut sinks, mut ledger) = (Vec::new(), None);
         for (i, sink) in self.sinks.iter().enumerate() {
@@ -342,7 +346,7 @@ impl Job {
             bank: Bank::default(),
             fuse: FuseConfig { products },
             checkpoint,
-            device: Device::Cpu,
+            processor: self.device.clone(),
             batch: self.batch,
             in_flight: self.in_flight,
             sinks,
@@ -386,6 +390,7 @@ mod tests {
             ("wrokers: 2", "wrokers: unknown field"),
             ("admission: {gap: leap}", "admission.gap: unknown variant"),
             ("sinks: [{type: kafak}]", "sinks[0]"),
+            ("device: gpu", "device: \"gpu\" is no device"),
             ("learn: {memroy: 9}", "learn.memroy: unknown field"),
             ("sinks: [{type: zarr, path: a, prodcuts: []}]", "sinks[0]"),
         ] {

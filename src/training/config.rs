@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use physicnet_connectors::zarr::ZarrSource;
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::ModelConfig;
+use physicnet_operators::model::{ModelConfig, Processor};
 use physicnet_stream::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -204,6 +204,10 @@ pub struct TrainConfig {
     #[serde(default = "threads")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: usize,
+    /// What computes: `auto` (a GPU, where the program was built with CUDA and one answers, else
+    /// the CPU), `cpu`, or `cuda:0`.
+    #[serde(default, skip_serializing_if = "Processor::is_auto")]
+    pub device: Processor,
     /// Steps between validations and checkpoints.
     #[serde(default = "every")]
     #[schemars(range(min = 1))]

@@ -68,7 +68,9 @@ impl Loss {
     /// When the shapes do not fit.
     pub(crate) fn of(&self, out: &Outputs, sample: &Sample) -> Result<Losses> {
         let LossConfig { error, physical, soft_csi, warp, smooth, commitment, .. } = self.config;
-        let weight = sample.weight.broadcast_mul(&self.leads)?;
+        let device = out.mean.device();
+        let sample = &sample.on(device)?;
+        let weight = sample.weight.broadcast_mul(&self.leads.to_device(device)?)?;
         let count = sample.weight.sum_all()?.to_scalar::<f32>()?.max(1.0);
         let mean = |field: &Tensor, kind: ErrorKind| -> Result<Tensor> {
             let off = (field - &sample.target)?;
@@ -99,7 +101,7 @@ impl Loss {
         if let Some(distance) = &out.commitment {
             parts.push(("codes", commitment, distance.clone()));
         }
-        let mut total = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
+        let mut total = Tensor::zeros((), candle_core::DType::F32, device)?;
         let mut told = vec![("loss", 0.0)];
         for (name, weight, part) in parts {
             told.push((name, f64::from(part.to_scalar::<f32>()?)));

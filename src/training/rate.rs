@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use physicnet_stream::Stop;
 
 use super::ahead::Ahead;
@@ -96,7 +95,7 @@ fn sweep(
 ) -> Result<Vec<Tried>> {
     // A step of no length: it fills the codebook, which is no merit of any rate.
     run.step(&ahead.next()?.0, 0.0, &Stop::default())?;
-    let start = run.checkpoint(&run.optimiser.weights)?.network(&Device::Cpu)?;
+    let start = run.checkpoint(&run.optimiser.weights)?.network(&run.device)?;
     let mut tried: Vec<Tried> = Vec::new();
     while (tried.len() as u64) < STEPS && !stop.stopped() {
         let along = tried.len() as f64 / (STEPS - 1) as f64;

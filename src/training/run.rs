@@ -31,6 +31,8 @@ pub(super) struct Run<'a> {
     pub(super) model: ModelConfig,
     pub(super) data: Arc<Data>,
     map: VarMap,
+    /// What computes.
+    pub(super) device: Device,
     net: PhysicNet,
     pub(super) optimiser: Optimiser,
     codes: Codes,
@@ -53,7 +55,8 @@ impl<'a> Run<'a> {
         init: Option<Init>,
     ) -> Result<Self> {
         let map = VarMap::new();
-        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let device = config.device.device(0)?;
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &device);
         let net = PhysicNet::new(&model, vb)?;
         let state = config.out.join("state.safetensors");
         let (optimiser, codes, best, seconds, parent) = if config.resume && state.exists() {
@@ -85,8 +88,20 @@ impl<'a> Run<'a> {
         };
         let (leads, variance) = yardstick(config, &model, &data)?;
         let loss = Loss::new(&config.loss, &model, &leads, variance)?;
-        let run =
-            Self { config, model, data, map, net, optimiser, codes, best, seconds, loss, parent };
+        let run = Self {
+            config,
+            model,
+            data,
+            map,
+            device,
+            net,
+            optimiser,
+            codes,
+            best,
+            seconds,
+            loss,
+            parent,
+        };
         run.put(&run.optimiser.weights)?;
         Ok(run)
     }
@@ -98,7 +113,7 @@ impl<'a> Run<'a> {
             let values = weights
                 .get(name)
                 .ok_or_else(|| anyhow!("{name}: missing from the state to resume"))?;
-            var.set(&Tensor::from_vec(values.clone(), var.dims(), &Device::Cpu)?)?;
+            var.set(&Tensor::from_vec(values.clone(), var.dims(), &self.device)?)?;
         }
         Ok(())
     }
@@ -134,7 +149,8 @@ impl<'a> Run<'a> {
             ["best", "last"].map(|name| config.out.join(name).with_extension("safetensors"));
         // Whoever interrupts does not wait for it; the sitting that ends the run does it.
         for path in [&best, &last].into_iter().filter(|path| !stopped && path.exists()) {
-            let usage = usage::usage(&self.data, &Checkpoint::load(path)?, config.threads)?;
+            let net = Checkpoint::load(path)?.network(&self.device)?;
+            let usage = usage::usage(&self.data, &net, config.threads)?;
             usage.map(|usage| Checkpoint::describe(path, &usage)).transpose()?;
         }
         let checkpoint = if best.exists() { best } else { last };
@@ -285,7 +301,7 @@ impl<'a> Run<'a> {
     /// Scores the averaged weights on the validation part: the mean absolute and squared error of
     /// both heads and of the chosen expert, transformed units.
     fn validate(&mut self) -> Result<BTreeMap<String, f64>> {
-        let net = self.checkpoint(&self.optimiser.ema)?.network(&Device::Cpu)?;
+        let net = self.checkpoint(&self.optimiser.ema)?.network(&self.device)?;
         let mut sums = BTreeMap::<String, f64>::new();
         let mut count = 0.0;
         let places = self.data.validation(self.config.validate_windows);

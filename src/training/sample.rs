@@ -42,6 +42,19 @@ pub(crate) struct Sample {
     pub(crate) read: Duration,
 }
 
+impl Sample {
+    /// The same with its future on a device. The network brings the window there itself.
+    pub(super) fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            batch: self.batch.on(&Device::Cpu)?,
+            target: self.target.to_device(device)?,
+            weight: self.weight.to_device(device)?,
+            place: self.place.clone(),
+            ..*self
+        })
+    }
+}
+
 impl Planes {
     /// Transforms `history + horizon` frames and estimates the flow on the whole frame, so that
     /// a view's flow knows what lies around it.

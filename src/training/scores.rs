@@ -13,6 +13,7 @@ use super::sample::Sample;
 /// The number of pixels that count and the sums of errors over them.
 pub(super) fn scores(net: &PhysicNet, sample: &Sample) -> Result<(f64, BTreeMap<String, f64>)> {
     let out = net.forward(&sample.batch)?;
+    let sample = &sample.on(&net.device)?;
     let sum = |x: Tensor| -> Result<f64> { Ok(f64::from(x.sum_all()?.to_scalar::<f32>()?)) };
     let count = sum(sample.weight.clone())?;
     let mut scored = BTreeMap::new();

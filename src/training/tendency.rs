@@ -29,7 +29,7 @@ pub(super) fn fit(net: &PhysicNet, data: &Data, weights: &mut Named) -> Result<(
     let mut sums = vec![Normal::new(terms + 1); leads * channels];
     for place in data.spread(WINDOWS) {
         let sample = data.whole(place, &net.config)?;
-        let batch = &sample.batch;
+        let (sample, batch) = (sample.on(&net.device)?, &sample.batch.on(&net.device)?);
         let newest = batch.frames.narrow(1, net.config.history - 1, 1)?.squeeze(1)?.contiguous()?;
         let (past, prior) = (net.past(batch)?, net.prior(&batch.flow)?);
         let (flow, latents) = (&batch.flow, &[]);

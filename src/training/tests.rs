@@ -7,7 +7,7 @@ use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
 use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::experts::between;
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, VariableConfig};
+use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, Processor, VariableConfig};
 use physicnet_stream::{Axis, Frame, Grid, Stop, Variable};
 
 use super::loss::Loss;
@@ -105,6 +105,7 @@ fn config(folder: &Path, frames: &[Frame], out: &str) -> TrainConfig {
         ema: 0.9,
         seed: 7,
         threads: 1,
+        device: Processor::Cpu,
         validate_every: 3,
         validate_windows: 4,
         init_from: None,

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::Device;
 use physicnet_operators::admission::Admitted;
 use physicnet_operators::cropping::{crop, model_input};
 use physicnet_operators::model::{Checkpoint, PhysicNet};
@@ -31,20 +30,20 @@ pub fn calibrate(config: &TrainConfig, path: &Path) -> Result<Usage> {
     config.validate()?;
     let checkpoint = Checkpoint::load(path)?;
     let data = Data::open(config, &mut checkpoint.config.clone())?;
-    let usage = usage(&data, &checkpoint, config.threads)?;
+    let net = checkpoint.network(&config.device.device(0)?)?;
+    let usage = usage(&data, &net, config.threads)?;
     let usage = usage.with_context(|| format!("{}: it has no codes to count", path.display()))?;
     Checkpoint::describe(path, &usage)?;
     Ok(usage)
 }
 
-/// How the codes of a checkpoint are used; `None` without a codebook.
-pub(super) fn usage(data: &Data, checkpoint: &Checkpoint, threads: usize) -> Result<Option<Usage>> {
-    let net = checkpoint.network(&Device::Cpu)?;
+/// How the codes of a checkpoint's network are used; `None` without a codebook.
+pub(super) fn usage(data: &Data, net: &PhysicNet, threads: usize) -> Result<Option<Usage>> {
     if net.encoder.is_none() || net.codebook.is_none() {
         return Ok(None);
     }
     let tallies = |places: &[(&Series, usize)]| -> Result<Vec<Tally>> {
-        let tally = |(series, frame): &(&Series, usize)| tally(&net, data, series, *frame);
+        let tally = |(series, frame): &(&Series, usize)| tally(net, data, series, *frame);
         on_threads(threads, places, tally).into_iter().collect()
     };
     let count = |part: &[Series]| -> Result<Vec<u64>> {
