@@ -68,7 +68,7 @@ fn killed_again_and_again_it_ends_as_the_same_objects() {
     let mut kills = 0;
     loop {
         let mut child = process(&["write", often.to_str().unwrap()]).spawn().unwrap();
-        let (begun, patience) = (Instant::now(), Duration::from_millis(100 + 90 * kills));
+        let (begun, patience) = (Instant::now(), Duration::from_millis(40 + 40 * kills));
         let mut ended = None;
         while ended.is_none() && (begun.elapsed() < patience || kills > 20) {
             ended = child.try_wait().unwrap();
