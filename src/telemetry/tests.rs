@@ -351,6 +351,8 @@ fn the_last_that_was_looked_at_is_kept_when_nobody_looks() {
     views.forget();
     assert_eq!(views.last(), Some("a".into()));
     let last = views.watch(&"b".into(), 0).unwrap();
+    views.forget();
+    assert_eq!(views.last(), Some("a".into()));
     frames("b");
     views.age(30_000);
     views.forget();

@@ -135,10 +135,8 @@ impl Views {
         // One of which something is kept, if there is one: what says nothing shows nothing.
         open.sort_by_key(|view| (view.version() > 0, view.until.load(Relaxed)));
         let last = open.last().cloned();
-        open.retain(|view| view.until.load(Relaxed) > now);
-        if open.is_empty() {
-            open.extend(last);
-        }
+        let is_last = |view: &Arc<View>| last.as_ref().is_some_and(|last| Arc::ptr_eq(view, last));
+        open.retain(|view| view.until.load(Relaxed) > now || is_last(view));
     }
 
     /// Of these sensors, watches the first one where none is, though nobody has looked yet.

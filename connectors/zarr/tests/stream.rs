@@ -143,10 +143,11 @@ fn forecasts_are_durable_when_the_frontier_says_so() {
     assert!(!failure.failed());
 }
 
-/// A chunk that the system does not hand out: a folder stands where the file was.
+/// A chunk that the system does not hand out: a link to itself stands where the file was, whose place
+/// the file takes in one move.
 fn withhold(path: &Path) {
     std::fs::remove_file(path).unwrap();
-    std::fs::create_dir(path).unwrap();
+    std::os::unix::fs::symlink(path, path).unwrap();
 }
 
 #[test]
@@ -192,8 +193,9 @@ fn a_followed_store_is_asked_again_for_what_it_did_not_hand_out() {
     let config = ZarrSource { follow: true, poll: "5ms".into(), ..ZarrSource::new(&path) };
     let mend = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(200));
-        std::fs::remove_dir(&chunk).unwrap();
-        std::fs::write(chunk, bytes).unwrap();
+        let beside = chunk.with_extension("part");
+        std::fs::write(&beside, bytes).unwrap();
+        std::fs::rename(beside, chunk).unwrap();
     });
     let seen = stream(config, 1, Resume::default(), Some(120));
     mend.join().unwrap();
