@@ -1,7 +1,7 @@
 //! The stages of PhysicNet, in the order in which a frame meets them.
 //!
 //! ```text
-//! admission ─► swapping ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► scoring
+//! admission ─► swapping ─► cropping ─► encoding ─► quantization ─► windowing ─► experts ─► fusion ─► learning ─► ensemble ─► scoring
 //! ```
 //!
 //! Each neural room holds a pure tensor-to-tensor net and the thin Timely operator around it.
@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod cropping;
 pub mod encoding;
+pub mod ensemble;
 pub mod experts;
 pub mod fusion;
 pub mod learning;
@@ -27,6 +28,7 @@ pub mod prelude {
     pub use crate::admission::{AdmissionConfig, Admit, Memory};
     pub use crate::cropping::Crop;
     pub use crate::encoding::Encode;
+    pub use crate::ensemble::Dress;
     pub use crate::experts::{Bank, Consult};
     pub use crate::fusion::{Fuse, FuseConfig};
     pub use crate::learning::Learn;

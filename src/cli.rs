@@ -259,6 +259,9 @@ fn evaluation(flags: Evaluate) -> Result<()> {
     scoring.ssim = !flags.no_ssim;
     scoring.thresholds = flags.thresholds.or(scoring.thresholds);
     job.scoring = Some(scoring);
+    if let Some(members) = flags.ensemble {
+        job.ensemble.get_or_insert_default().members = members;
+    }
     job.rejects = None;
     job.sinks =
         flags.forecasts.map(|path| SinkConfig::Zarr(ZarrSink::new(path))).into_iter().collect();

@@ -7,6 +7,7 @@
 
 mod document;
 mod drift;
+mod ensemble;
 mod fit;
 mod job;
 mod learn;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use document::Document;
 pub use drift::DriftSection;
+pub use ensemble::EnsembleSection;
 pub(crate) use fit::{fits, measures};
 pub use job::{Job, ModelSection};
 pub use learn::LearnSection;

@@ -18,9 +18,10 @@ use physicnet_connectors::kafka::{Claim, Said};
 use physicnet_operators::admission::{Admit, Admitted, Judged, Memory};
 use physicnet_operators::cropping::Crop;
 use physicnet_operators::encoding::Encode;
+use physicnet_operators::ensemble::Dress;
 use physicnet_operators::experts::Consult;
 use physicnet_operators::fusion::Fuse;
-use physicnet_operators::learning::{Learn, Learning};
+use physicnet_operators::learning::{Learn, Learning, Taught};
 use physicnet_operators::model::PhysicNet;
 use physicnet_operators::quantization::{Quantize, Watch};
 use physicnet_operators::scoring::{Score, Settle, total_into};
@@ -104,9 +105,18 @@ pub fn forecast<'scope>(
     let (forecasts, learnt) = match parts.learn {
         Some(learn) => {
             let observed = observed.clone();
-            let Learning { forecasts, learnt } = forecasts.learn(observed, learn, &start.learnt);
-            let learnt = learnt.inspect(parts.health.serving(&start.learnt, watch));
+            let Learning { forecasts, learnt } =
+                forecasts.learn(observed, learn, &start.lessons.learnt);
+            let learnt = learnt.inspect(parts.health.serving(&start.lessons.learnt, watch));
             (forecasts.inspect(parts.health.served()), Some(learnt))
+        }
+        None => (forecasts, None),
+    };
+    let (forecasts, errors) = match &parts.ensemble {
+        Some(ensemble) => {
+            let Taught { forecasts, learnt } =
+                forecasts.dress(observed.clone(), ensemble, &start.lessons.errors);
+            (forecasts, Some(learnt))
         }
         None => (forecasts, None),
     };
@@ -117,6 +127,7 @@ pub fn forecast<'scope>(
     // Watching ends with the rest: the last frames' drift is known when the job is done.
     let mut durable = vec![drift.flat_map(|_| None)];
     durable.extend(learnt.clone().map(|learnt| learnt.flat_map(|_| None)));
+    durable.extend(errors.clone().map(|errors| errors.flat_map(|_| None)));
     durable.extend(tried);
     // A start goes on behind the newest stored forecast: what was rejected before it is kept by then.
     let kept = parts.rejects.write(rejected.clone(), pace.clone());
@@ -135,6 +146,9 @@ pub fn forecast<'scope>(
             let look = study.settled();
             durable.push(made.clone().settle(observed.clone(), past, scoring, look));
         }
+        if let Some(look) = parts.ensembles.settled(parts, &scoring.channels, failure) {
+            durable.push(made.clone().settle(observed.clone(), 0, scoring, look));
+        }
         let verified = made.verify(observed, scoring);
         match &parts.scores {
             Some(file) => {
@@ -143,6 +157,11 @@ pub fn forecast<'scope>(
                     let learnt =
                         learnt.map(|(sensor, learnt)| Note::Learnt(sensor, Box::new(learnt)));
                     notes = notes.concat(learnt);
+                }
+                if let Some(errors) = errors {
+                    let errors =
+                        errors.map(|(sensor, known)| Note::Errors(sensor, Box::new(known)));
+                    notes = notes.concat(errors);
                 }
                 let totals = &parts.totals;
                 kept = Some(scores::keep(verified, notes, totals, file, resume, &sunk, failure));

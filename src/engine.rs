@@ -11,15 +11,14 @@ use anyhow::{Result, anyhow};
 use physicnet_connectors::kafka::{Claim, Ledger};
 use physicnet_connectors::{RejectsSink, Sink, Source};
 use physicnet_operators::admission::{AdmissionConfig, Admitted};
+use physicnet_operators::ensemble::EnsembleConfig;
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
-use physicnet_operators::learning::{LearnConfig, Learnt};
+use physicnet_operators::learning::LearnConfig;
 use physicnet_operators::model::{Checkpoint, ModelConfig, Processor};
 use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
-use physicnet_stream::{
-    Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, SensorId, Stop,
-};
+use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::Broadcast;
@@ -28,9 +27,9 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
-use crate::evaluate::Rivals;
+use crate::evaluate::{Ensembles, Rivals};
 use crate::health::Health;
-use crate::scores::ScoresFile;
+use crate::scores::{Lessons, ScoresFile};
 use crate::study::Study;
 use crate::swap::Swap;
 use crate::telemetry::Telemetry;
@@ -87,6 +86,8 @@ pub struct Parts {
     pub scores: Option<ScoresFile>,
     /// How forecasts learn from their verification, if they do.
     pub learn: Option<LearnConfig>,
+    /// The ensemble around the served forecast, if there is one.
+    pub ensemble: Option<EnsembleConfig>,
     /// What has flowed so far.
     pub counts: Counts,
     /// When a sensor's codes are alarming.
@@ -97,6 +98,8 @@ pub struct Parts {
     pub telemetry: Telemetry,
     /// Forecasts of others that are scored beside the job's own.
     pub rivals: Rivals,
+    /// Where ensembles are verified, if they are.
+    pub ensembles: Ensembles,
     /// What is learnt of forecasts beside their scores.
     pub study: Study,
     /// What may take the model's place while the job runs, if it is to be asked for.
@@ -272,8 +275,8 @@ fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Resul
 pub struct Start {
     /// Where the sources go on.
     pub resume: Resume,
-    /// What forecasts have learnt of each sensor.
-    pub learnt: BTreeMap<SensorId, Learnt>,
+    /// What forecasts have been taught.
+    pub lessons: Lessons,
     /// The model that serves.
     pub model: Arc<str>,
 }
@@ -303,7 +306,7 @@ fn agree(worker: &mut Worker, parts: &Parts, pace: &Pace) -> (Option<Claim>, Sta
             let mut start = Start { resume, model, ..Start::default() };
             if let Some(scores) = &parts.scores {
                 start.resume.reach_back(scores.reached().clone());
-                start.learnt = scores.learnt().clone();
+                start.lessons = scores.lessons().clone();
             }
             start
         });

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use differential_dataflow::VecCollection;
+use physicnet_operators::ensemble::Known;
 use physicnet_operators::learning::Learnt;
 use physicnet_operators::scoring::{Key, Metrics, Pair, Series, Sums, Totals, Verified};
 use physicnet_stream::{Error, Failure, Mark, Resume, SensorId, Time};
@@ -49,8 +50,17 @@ pub struct ScoresFile {
     head: Head,
     /// The frames up to which it reached when it was opened.
     reached: Resume,
-    /// What forecasts had learnt from them.
-    learnt: BTreeMap<SensorId, Learnt>,
+    /// What forecasts had been taught by them.
+    lessons: Lessons,
+}
+
+/// What forecasts have been taught, by sensor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lessons {
+    /// How they are served, in a job that learns.
+    pub learnt: BTreeMap<SensorId, Learnt>,
+    /// How far off they have been, in one with an ensemble.
+    pub errors: BTreeMap<SensorId, Known>,
 }
 
 /// Keeps other jobs out of the file of scores at `path` while what it returns is held, by a file
@@ -109,6 +119,13 @@ struct LearntLine {
     learnt: Learnt,
 }
 
+/// After those, in a job with an ensemble, one for each sensor.
+#[derive(Serialize, Deserialize)]
+struct ErrorsLine {
+    sensor: SensorId,
+    errors: Known,
+}
+
 /// What else an epoch tells the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Note {
@@ -116,6 +133,8 @@ pub enum Note {
     Mark(Mark),
     /// What is known of a sensor.
     Learnt(SensorId, Box<Learnt>),
+    /// How far off a sensor's forecasts have been.
+    Errors(SensorId, Box<Known>),
 }
 
 impl ScoresFile {
@@ -136,7 +155,7 @@ impl ScoresFile {
             path: path.to_owned(),
             head,
             reached: Resume::default(),
-            learnt: BTreeMap::new(),
+            lessons: Lessons::default(),
         };
         let what = || format!("scoring.store: {}", path.display());
         let verified = match File::open(path) {
@@ -152,9 +171,9 @@ impl ScoresFile {
         &self.reached
     }
 
-    /// What forecasts had learnt when it was opened.
-    pub fn learnt(&self) -> &BTreeMap<SensorId, Learnt> {
-        &self.learnt
+    /// What forecasts had been taught when it was opened.
+    pub fn lessons(&self) -> &Lessons {
+        &self.lessons
     }
 
     fn read(&mut self, file: impl BufRead, before: &[Arc<str>]) -> Result<Verified> {
@@ -185,7 +204,9 @@ impl ScoresFile {
             if let Ok(Line { key, newest, series }) = serde_json::from_str(&line) {
                 verified.restore(key, series, newest);
             } else if let Ok(LearntLine { sensor, learnt }) = serde_json::from_str(&line) {
-                self.learnt.insert(sensor, learnt);
+                self.lessons.learnt.insert(sensor, learnt);
+            } else if let Ok(ErrorsLine { sensor, errors }) = serde_json::from_str(&line) {
+                self.lessons.errors.insert(sensor, errors);
             } else {
                 resume = Some(serde_json::from_str(&line).context(foreign)?);
             }
@@ -199,12 +220,7 @@ impl ScoresFile {
     }
 
     /// Replaces the file, whole or not at all.
-    fn write(
-        &self,
-        verified: &Verified,
-        learnt: &BTreeMap<SensorId, Learnt>,
-        resume: &Resume,
-    ) -> Result<()> {
+    fn write(&self, verified: &Verified, lessons: &Lessons, resume: &Resume) -> Result<()> {
         let folder = folder(&self.path);
         std::fs::create_dir_all(folder)?;
         let mut name = self.path.file_name().context("names no file")?.to_owned();
@@ -218,9 +234,14 @@ impl ScoresFile {
             serde_json::to_writer(&mut file, &Line { key, newest, series })?;
             file.write_all(b"\n")?;
         }
-        for (sensor, learnt) in learnt {
+        for (sensor, learnt) in &lessons.learnt {
             let (sensor, learnt) = (sensor.clone(), learnt.clone());
             serde_json::to_writer(&mut file, &LearntLine { sensor, learnt })?;
+            file.write_all(b"\n")?;
+        }
+        for (sensor, errors) in &lessons.errors {
+            let (sensor, errors) = (sensor.clone(), errors.clone());
+            serde_json::to_writer(&mut file, &ErrorsLine { sensor, errors })?;
             file.write_all(b"\n")?;
         }
         serde_json::to_writer(&mut file, resume)?;
@@ -249,7 +270,7 @@ pub fn keep<'scope>(
     let scope = notes.scope();
     let sunk = sunk.clone();
     let (totals, file, failure) = (totals.clone(), file.clone(), failure.clone());
-    let (mut reached, mut learnt) = (file.reached.clone(), file.learnt.clone());
+    let (mut reached, mut lessons) = (file.reached.clone(), file.lessons.clone());
     // What it has never seen begins now.
     for (log, next) in &resume.next {
         reached.next.entry(Arc::clone(log)).or_insert(*next);
@@ -259,7 +280,7 @@ pub fn keep<'scope>(
     }
     if scope.index() == 0 && !file.path.exists() {
         // Before the first frame: a start without a file takes all that went out for scored.
-        let written = file.write(&totals.now(), &learnt, &reached);
+        let written = file.write(&totals.now(), &lessons, &reached);
         written.unwrap_or_else(|error| failure.report(file.error(format!("{error:#}"))));
     }
     let sums_to_first = Exchange::new(|_: &(Pair, u64, Sums)| 0);
@@ -306,7 +327,12 @@ pub fn keep<'scope>(
                         match note {
                             Note::Mark(mark) if mark.scored => {}
                             Note::Mark(mark) => reached.apply(mark),
-                            Note::Learnt(sensor, now) => _ = learnt.insert(sensor, *now),
+                            Note::Learnt(sensor, now) => {
+                                lessons.learnt.insert(sensor, *now);
+                            }
+                            Note::Errors(sensor, now) => {
+                                lessons.errors.insert(sensor, *now);
+                            }
                         }
                     }
                     changed = true;
@@ -336,7 +362,7 @@ pub fn keep<'scope>(
                         && (over && epochs.is_empty() || begun.elapsed() > EVERY.max(took * SHARE))
                     {
                         begun = Instant::now();
-                        let now = (totals.now().clone(), learnt.clone(), reached.clone());
+                        let now = (totals.now().clone(), lessons.clone(), reached.clone());
                         let (file, wake) = (file.clone(), wake.clone());
                         let (answer, told) = channel();
                         let write = move || {

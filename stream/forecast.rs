@@ -72,6 +72,22 @@ impl Serving {
     }
 }
 
+/// How sure a forecast is: what its members are drawn from, in as little memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ensemble {
+    /// How many members there are.
+    pub members: usize,
+    /// What they are drawn by: the same seed draws the same.
+    pub seed: u64,
+    /// By channel, what errors are counted in, in transformed units.
+    pub spreads: Vec<f32>,
+    /// By lead and channel, how far around a pixel its values are taken from; of the leads that have
+    /// been verified before, which are the first.
+    pub reaches: Vec<u8>,
+    /// As many curves: which of these values come how often.
+    pub curves: Vec<f32>,
+}
+
 /// A forecast: f32 `(lead, channel, y, x)` for lead times of 1..=`horizon` cadences after the
 /// reference time, with its provenance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +104,8 @@ pub struct Forecast {
     pub products: Vec<Product>,
     /// What the served product is; `None` where nothing is learnt: it is the network's.
     pub serving: Option<Serving>,
+    /// How sure the served product is; `None` where no ensemble is asked for.
+    pub ensemble: Option<Arc<Ensemble>>,
     /// The hash of the checkpoint that made it; `none` for experts without weights.
     pub model: Arc<str>,
     /// Its network is on trial: it goes nowhere but beside the one that is served.

@@ -18,7 +18,7 @@ mod route;
 mod time;
 
 pub use error::{Error, Result};
-pub use forecast::{Forecast, Product, Serving};
+pub use forecast::{Ensemble, Forecast, Product, Serving};
 pub use frame::{Frame, Reason, Record, Reject};
 pub use grid::{Axis, Catalogue, Grid, Sensor, SensorId, Variable};
 pub use pace::{Failure, Pace, Stop};

@@ -40,7 +40,11 @@ fn odd_stores(folder: &Path) {
     array(&ensemble, "u", &[8; 5], &["number", "time", "step", "y", "x"], json!({}));
     array(&ensemble, "time", &[8], &["time"], time());
     let span = json!({"units": "seconds", "dtype": "timedelta64[s]"});
-    array(&ensemble, "step", &[8], &["step"], span);
+    array(&ensemble, "step", &[8], &["step"], span.clone());
+    let tall = folder.join("tall.zarr");
+    array(&tall, "u", &[8; 6], &["number", "time", "step", "level", "y", "x"], json!({}));
+    array(&tall, "time", &[8], &["time"], time());
+    array(&tall, "step", &[8], &["step"], span);
 }
 
 /// What lies in the folder that the commands are started in.
@@ -205,8 +209,8 @@ fn the_first_errors_name_the_thing_and_the_way_out() {
         ("evaluate --zarr good.zarr --report no/a.html", ["--report", "folder no is not there"]),
         ("evaluate --zarr good.zarr --json no/a.json", ["--json", "folder no is not there"]),
         (
-            "evaluate --zarr good.zarr --horizon 2 --against ens=ensemble.zarr",
-            ["u has a dim number", "ds.isel(number=0)"],
+            "evaluate --zarr good.zarr --horizon 2 --against ens=tall.zarr",
+            ["u has a dim level", "ds.isel(level=0)"],
         ),
         ("inspect ensemble.zarr", ["cannot tell what dim number, or step is", "isel(number=0)"]),
         ("evaluate --zarr good.zarr --thresholds nan", ["scoring.thresholds", "finite"]),

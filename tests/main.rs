@@ -3,6 +3,7 @@
 mod architecture;
 mod bucket;
 mod drift;
+mod ensembles;
 mod extending;
 mod faults;
 mod files;

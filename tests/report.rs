@@ -319,7 +319,8 @@ fn a_browser_shows_and_prints_it() {
     let at = folder.path();
     site(at, 40);
     let job = job(at, "out", "");
-    reported(at, "page", &["evaluate", job.to_str().unwrap(), "--thresholds", "0,0.5"]);
+    let asked = ["--thresholds", "0,0.5", "--ensemble", "5"];
+    reported(at, "page", &[&["evaluate", job.to_str().unwrap()], &asked[..]].concat());
     let pictures = root.join("target/report");
     std::fs::create_dir_all(&pictures).unwrap();
     let mut look = Command::new(python);

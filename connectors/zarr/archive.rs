@@ -1,22 +1,21 @@
 //! Random access to the frames of a store: the sensors, their valid times, any frame of them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use physicnet_stream::{
-    Axis, Cadence, Error, Frame, Grid, Result, Sensor, Time, Variable, format_time, parse_duration,
+    Cadence, Error, Frame, Grid, Result, Sensor, Time, format_time, parse_duration,
 };
 
 use super::cache::Cache;
 use super::cadence::{check, irregular, median};
-use super::config::{Absent, ZarrSource};
-use super::decode::Unpack;
-use super::layout::{Layout, listed, time_dim};
+use super::channels::{Channels, variables};
+use super::config::ZarrSource;
+use super::layout::{listed, time_dim};
 use super::leads;
-use super::place::{AT_ONCE, shown};
-use super::store::{Store, Stored, Unread};
+use super::place::shown;
+use super::store::{Store, Unread};
 
 /// A store open for reading any frame, from any thread. Decoded chunks are kept up to a bound,
 /// so reading frame by frame decodes a chunk of many frames once.
@@ -34,18 +33,6 @@ pub struct Archive {
     root: Vec<u8>,
     /// Frames of which it was said that they cannot be decoded.
     missed: Mutex<BTreeSet<(usize, usize)>>,
-}
-
-/// One array of the store and the channels that it gives.
-struct Channels {
-    array: Stored,
-    layout: Layout,
-    unpack: Unpack,
-    /// What a chunk that the store does not hold is full of.
-    absent: f32,
-    count: usize,
-    /// Which chunk along time was read last.
-    last: AtomicU64,
 }
 
 impl Archive {
@@ -73,18 +60,19 @@ impl Archive {
                 store.name()
             );
         }
-        let archive = Self::of(&store, config)?;
+        let archive = Self::of(&store, config, None)?;
         if let (Some(_), Some(sensor)) = (&config.cadence, archive.sensors.first()) {
             check(sensor.cadence, &archive.times, store.name())?;
         }
         Ok(archive)
     }
 
-    /// The archive in a store that is open.
-    pub(super) fn of(store: &Store, config: &ZarrSource) -> Result<Self> {
+    /// The archive in a store that is open; `member` is the dim of an ensemble's members, each with
+    /// sensors of its own.
+    pub(super) fn of(store: &Store, config: &ZarrSource, member: Option<&str>) -> Result<Self> {
         let path = &shown(&config.path);
         let time = time_dim(store)?;
-        let variables = variables(store, config, &time)?;
+        let variables = variables(store, config, &time, member)?;
         let Some(first) = variables.first() else {
             let why = format!("has no variable over {time} and two more dims");
             return Err(Error::new(path, format!("{why}; its arrays are: {}", listed(store))));
@@ -150,9 +138,9 @@ impl Archive {
         let sensor =
             |name: String| Arc::new(Sensor { id: name.into(), grid: grid.clone(), cadence });
         let stem = config.stem();
-        let sensors = match first.layout.sample {
-            None => vec![sensor(stem)],
-            Some(_) => (0..samples).map(|i| sensor(format!("{stem}/{i:04}"))).collect(),
+        let sensors = match (first.layout.sample, first.layout.member) {
+            (None, None) => vec![sensor(stem)],
+            _ => (0..samples).map(|i| sensor(format!("{stem}/{i:04}"))).collect(),
         };
         Ok(Self {
             times: rows.iter().map(|row| times[*row as usize]).collect(),
@@ -183,7 +171,7 @@ impl Archive {
         // The median of more times may differ, but a sensor's cadence is for life.
         let cadence = self.sensors.first().map_or(1, |sensor| sensor.cadence.nanoseconds());
         config.cadence.get_or_insert_with(|| format!("{cadence}ns"));
-        let new = Self { config: self.config.clone(), ..Self::of(&store, &config)? };
+        let new = Self { config: self.config.clone(), ..Self::of(&store, &config, None)? };
         if new.sensors != self.sensors {
             let why = "changed its grid or sensors while it was read; restart the job";
             return Err(Error::new(shown(&self.config.path), why));
@@ -299,208 +287,5 @@ impl Archive {
             scored: false,
             record: None,
         })
-    }
-}
-
-/// The variables asked for, or every one over time and two more dims.
-fn variables(store: &Store, config: &ZarrSource, time: &str) -> Result<Vec<Channels>> {
-    if !config.variables.is_empty() {
-        let named = config.variables.iter().map(|name| {
-            let array = store.array(name)?.ok_or_else(|| {
-                let why = format!("has no variable {name}; its arrays are: {}", listed(store));
-                Error::new(store.name(), why)
-            })?;
-            Channels::new(array, time, config.absent)
-        });
-        return named.collect();
-    }
-    let mut found = Vec::new();
-    for name in store.names() {
-        let Some(array) = store.array(name)? else { continue };
-        let frames = array.is_numeric() && array.shape.len() > 2;
-        if frames && array.dims.iter().any(|dim| dim == time) {
-            found.push(Channels::new(array, time, config.absent)?);
-        }
-    }
-    Ok(found)
-}
-
-impl Channels {
-    fn new(array: Stored, time: &str, absent: Absent) -> Result<Self> {
-        let layout = Layout::of(&array, time)?;
-        let unpack = array.unpack()?;
-        let absent = match absent {
-            Absent::Auto => unpack.absent(array.fill()),
-            Absent::Fill => unpack.fill(array.fill()),
-            Absent::Missing => f32::NAN,
-        };
-        let count = layout.channel.map_or(1, |dim| array.shape[dim] as usize);
-        Ok(Self { array, layout, unpack, absent, count, last: AtomicU64::new(0) })
-    }
-
-    /// `[samples, times, rows, columns]`, which variables must share.
-    fn extent(&self) -> [u64; 4] {
-        let Layout { time, y, x, sample, .. } = self.layout;
-        let shape = &self.array.shape;
-        [sample.map_or(1, |dim| shape[dim]), shape[time], shape[y], shape[x]]
-    }
-
-    fn names(&self) -> Vec<Variable> {
-        let name = self.array.name();
-        let units = self.array.text("units").to_owned();
-        let named = |name: String| Variable { name, units: units.clone() };
-        match self.layout.channel {
-            None => vec![named(name.to_owned())],
-            Some(_) => (0..self.count).map(|i| named(format!("{name}_{i}"))).collect(),
-        }
-    }
-
-    /// The axis along dim `dim`: its coordinate where that is numbers, pixels otherwise.
-    fn axis(&self, store: &Store, dim: usize) -> Result<Axis> {
-        let (name, length) = (&self.array.dims[dim], self.array.shape[dim] as usize);
-        if let Some(coordinate) = store.array(name)?
-            && coordinate.shape == [length as u64]
-            && let Some(values) = coordinate.coordinate()?
-        {
-            let units = coordinate.text("units").to_owned();
-            return Ok(Axis { name: name.clone(), units, values });
-        }
-        Ok(Axis::index(name, length))
-    }
-
-    /// Reads one frame into `out`, laid out with strides `[channel, y, x]`.
-    fn read(
-        &self,
-        index: usize,
-        row: u64,
-        sample: u64,
-        cache: &Cache,
-        out: &mut [f32],
-        strides: [usize; 3],
-    ) -> Result<(), Unread> {
-        let Layout { time, y, x, channel, sample: samples } = self.layout;
-        let dims = self.array.shape.len();
-        // What to read along each dim, and how far apart that lies in the frame.
-        let mut ranges = vec![(0, 1); dims];
-        let mut steps = vec![0; dims];
-        for (dim, step) in [(Some(y), strides[1]), (Some(x), strides[2]), (channel, strides[0])] {
-            if let Some(dim) = dim {
-                (ranges[dim], steps[dim]) = ((0, self.array.shape[dim]), step);
-            }
-        }
-        ranges[time] = (row, row + 1);
-        if let Some(dim) = samples {
-            ranges[dim] = (sample, sample + 1);
-        }
-        if ranges.iter().any(|(low, high)| low == high) {
-            return Ok(());
-        }
-        let chunk = &self.array.chunk;
-        let first: Vec<u64> = ranges.iter().zip(chunk).map(|((low, _), n)| low / n).collect();
-        let last: Vec<u64> =
-            ranges.iter().zip(chunk).map(|((_, high), n)| (high - 1) / n).collect();
-        if self.array.reads_ahead() {
-            self.ahead(index, cache, &first, &last);
-        }
-        let mut place = first.clone();
-        loop {
-            let values = self.values(index, &place, cache)?;
-            let copy = Copy { chunk, place: &place, ranges: &ranges, steps: &steps };
-            copy.run(&values, out, 0, 0, 0);
-            if !step(&mut place, &first, &last) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Begins to read the chunks from `first` to `last`, and where they are read in the order of
-    /// time those after them.
-    fn ahead(&self, index: usize, cache: &Cache, first: &[u64], last: &[u64]) {
-        let time = self.layout.time;
-        let before = self.last.swap(first[time], Ordering::Relaxed);
-        let forward = (before..=before + 1).contains(&first[time]);
-        let end = self.array.shape[time].div_ceil(self.array.chunk[time]);
-        let (mut wanted, mut from, mut to) = (Vec::new(), first.to_vec(), last.to_vec());
-        while wanted.len() < AT_ONCE as usize && from[time] < end {
-            let mut place = from.clone();
-            loop {
-                if !cache.holds(&(index, place.clone())) {
-                    wanted.push(place.clone());
-                }
-                if !step(&mut place, &from, &to) {
-                    break;
-                }
-            }
-            if !forward || from[time] - first[time] >= AT_ONCE {
-                break;
-            }
-            from[time] += 1;
-            to[time] += 1;
-        }
-        self.array.ahead(&wanted);
-    }
-
-    /// The physical values of a chunk.
-    fn values(&self, index: usize, place: &[u64], cache: &Cache) -> Result<Arc<[f32]>, Unread> {
-        let key = (index, place.to_vec());
-        if let Some(values) = cache.get(&key) {
-            return Ok(values);
-        }
-        let length = self.array.chunk.iter().product::<u64>() as usize;
-        let values: Arc<[f32]> = match self.array.chunk(place)? {
-            Some(bytes) => self.unpack.values(&bytes).into(),
-            None => vec![self.absent; length].into(),
-        };
-        if values.len() != length {
-            let why = format!("chunk {place:?} holds {} values, not {length}", values.len());
-            return Err(Unread::Corrupt(self.array.error(why)));
-        }
-        cache.put(key, Arc::clone(&values));
-        Ok(values)
-    }
-}
-
-/// Goes to the next place from `first` to `last`, the last dim first; false behind the last one.
-fn step(place: &mut [u64], first: &[u64], last: &[u64]) -> bool {
-    let Some(dim) = (0..place.len()).rev().find(|dim| place[*dim] < last[*dim]) else {
-        return false;
-    };
-    place[dim] += 1;
-    place[dim + 1..].copy_from_slice(&first[dim + 1..]);
-    true
-}
-
-/// The copying of what a chunk holds of a frame.
-struct Copy<'a> {
-    chunk: &'a [u64],
-    place: &'a [u64],
-    ranges: &'a [(u64, u64)],
-    steps: &'a [usize],
-}
-
-impl Copy<'_> {
-    /// Copies along `dim` and those after it, from `source` in the chunk to `target` in `out`.
-    fn run(&self, values: &[f32], out: &mut [f32], dim: usize, source: usize, target: usize) {
-        let (length, origin) = (self.chunk[dim], self.place[dim] * self.chunk[dim]);
-        let (low, high) = self.ranges[dim];
-        let (from, to) = (low.max(origin), high.min(origin + length));
-        let stride: u64 = self.chunk[dim + 1..].iter().product();
-        let at = |i: u64| {
-            let source = source + ((i - origin) * stride) as usize;
-            (source, target + (i - low) as usize * self.steps[dim])
-        };
-        if dim + 1 < self.chunk.len() {
-            for i in from..to {
-                let (source, target) = at(i);
-                self.run(values, out, dim + 1, source, target);
-            }
-        } else if self.steps[dim] == 1 {
-            let ((source, target), count) = (at(from), (to - from) as usize);
-            out[target..target + count].copy_from_slice(&values[source..source + count]);
-        } else {
-            for (source, target) in (from..to).map(at) {
-                out[target] = values[source];
-            }
-        }
     }
 }

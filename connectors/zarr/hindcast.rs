@@ -12,14 +12,17 @@ use super::leads::{self, LEADS};
 use super::place::shown;
 use super::store::Store;
 
-/// Decoded chunks that are kept, MiB: a chunk holds all leads, which are read one by one.
+/// Decoded chunks that are kept, MiB, at least: a chunk may hold all leads and members, which are read
+/// one by one. So two chunks are kept, however large.
 const CACHE_MIB: usize = 64;
 
-/// Forecasts of one sensor, open for reading: arrays over reference time, lead, rows and columns.
+/// Forecasts of one sensor, open for reading: arrays over reference time, lead, rows and columns, and
+/// those of an ensemble over its members as well, whatever that dim is called.
 pub struct Hindcast {
     name: String,
-    /// Its "sensors" are the leads.
+    /// Its "sensors" are the leads, of the first member, then of the second, ...
     archive: Archive,
+    members: usize,
     /// The row of each reference time; of one that is there twice, the last.
     rows: BTreeMap<Time, usize>,
     /// Lead times, nanoseconds.
@@ -40,13 +43,19 @@ impl Hindcast {
         let name = shown(path);
         let (lead, leads) = leads(&store)?;
         let time = time_dim(&store)?;
+        let (mut member, mut chunk) = (None, 0);
         for variable in &sensor.grid.variables {
             let Some(array) = store.array(&variable.name)? else { continue };
-            if let Some(dim) = beyond(&array, &[&time, &lead]) {
+            chunk += array.chunk.iter().product::<u64>() as usize * size_of::<f32>();
+            member = member.or_else(|| beyond(&array, &[&time, &lead]).map(str::to_owned));
+            let known = [Some(&*time), Some(&*lead), member.as_deref()];
+            let known: Vec<&str> = known.into_iter().flatten().collect();
+            if let Some(dim) = beyond(&array, &known) {
                 let why = format!(
-                    "{} has a dim {dim} beside {time}, {lead}, rows and columns; select one of an \
-                     ensemble, `ds.isel({dim}=0)`, or its mean, `ds.mean(\"{dim}\")`",
-                    variable.name
+                    "{} has a dim {dim} beside {}, rows and columns; select one index, \
+                     `ds.isel({dim}=0)`",
+                    variable.name,
+                    known.join(", ")
                 );
                 return Err(Error::new(name, why));
             }
@@ -56,13 +65,14 @@ impl Hindcast {
             variables: variables.collect(),
             // Reference times may lie further apart than the leads.
             cadence: Some(format!("{}ns", sensor.cadence.nanoseconds())),
-            cache_mib: CACHE_MIB,
+            cache_mib: CACHE_MIB.max(chunk.div_ceil(1 << 19)),
             ..ZarrSource::new(path)
         };
-        let archive = Archive::of(&store, &config)?;
-        if archive.sensors().len() != leads.len() {
-            let (found, wanted) = (archive.sensors().len(), leads.len());
-            let why = format!("has {wanted} lead times, its variables {found}");
+        let archive = Archive::of(&store, &config, member.as_deref())?;
+        let found = archive.sensors().len();
+        let members = found / leads.len().max(1);
+        if members * leads.len() != found || (member.is_none() && members != 1) {
+            let why = format!("has {} lead times, its variables {found}", leads.len());
             return Err(Error::new(name, why));
         }
         let Some(first) = archive.sensors().first() else {
@@ -82,7 +92,7 @@ impl Hindcast {
             direction(&first.grid.x, &sensor.grid.x).map_err(|why| Error::new(&name, why))?,
         ];
         let rows = archive.times(0).iter().enumerate().map(|(row, &time)| (time, row)).collect();
-        Ok(Self { name, archive, rows, leads, flip })
+        Ok(Self { name, archive, members, rows, leads, flip })
     }
 
     /// Where it is.
@@ -90,9 +100,15 @@ impl Hindcast {
         &self.name
     }
 
+    /// How many members its forecasts have: 1 where it is no ensemble.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
     /// The forecast of a reference time for leads of 1..=`horizon` cadences, f32
-    /// `(lead, channel, y, x)` as the sensor's frames lie: NaN at a lead that there is not. `None`
-    /// where there is no forecast within half a cadence of the reference time.
+    /// `(lead, channel, y, x)` as the sensor's frames lie: NaN at a lead that there is not. Of an
+    /// ensemble the mean of its members, missing where one of them is. `None` where there is no
+    /// forecast within half a cadence of the reference time.
     ///
     /// # Errors
     /// When a chunk cannot be read.
@@ -102,22 +118,62 @@ impl Hindcast {
         cadence: Cadence,
         horizon: usize,
     ) -> Result<Option<Vec<f32>>> {
-        let half = cadence.nanoseconds() / 2;
-        let near = self.rows.range(reference_time - half..=reference_time + half);
-        let near = near.min_by_key(|(time, _)| (*time - reference_time).abs());
-        let Some((_, &row)) = near else { return Ok(None) };
-        let [channels, height, width] = self.archive.sensors()[0].grid.shape();
-        let size = channels * height * width;
+        let Some(row) = self.row(reference_time, cadence) else { return Ok(None) };
+        let size = self.archive.sensors()[0].grid.shape().iter().product::<usize>();
         let mut data = vec![f32::NAN; horizon * size];
         for (lead, out) in (1..).zip(data.chunks_exact_mut(size.max(1))) {
-            let wanted = cadence.after(0, lead);
-            let place = self.leads.iter().position(|have| 2 * (have - wanted).abs() <= half);
-            if let Some(place) = place {
-                out.copy_from_slice(&self.archive.read(place, row)?.data);
-                turn(out, [height, width], self.flip);
+            let Some(place) = self.place(cadence, lead) else { continue };
+            if self.members == 1 {
+                out.copy_from_slice(&self.field(place, row)?);
+                continue;
             }
+            let mut sums = vec![0.0; size];
+            for member in 0..self.members {
+                let field = self.field(member * self.leads.len() + place, row)?;
+                sums.iter_mut().zip(&field).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+            let mean = |sum: f64| (sum / self.members as f64) as f32;
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = mean(sum));
         }
         Ok(Some(data))
+    }
+
+    /// Every member's field for a lead of `lead` cadences, f32 `(channel, y, x)`; none where there is
+    /// no such forecast or lead.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn ensemble(
+        &self,
+        reference_time: Time,
+        cadence: Cadence,
+        lead: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (row, place) = (self.row(reference_time, cadence), self.place(cadence, lead as i64));
+        let Some((row, place)) = row.zip(place) else { return Ok(Vec::new()) };
+        let field = |member: usize| self.field(member * self.leads.len() + place, row);
+        (0..self.members).map(field).collect()
+    }
+
+    /// The row of the forecast within half a cadence of a reference time.
+    fn row(&self, reference_time: Time, cadence: Cadence) -> Option<usize> {
+        let half = cadence.nanoseconds() / 2;
+        let near = self.rows.range(reference_time - half..=reference_time + half);
+        near.min_by_key(|(time, _)| (*time - reference_time).abs()).map(|(_, row)| *row)
+    }
+
+    /// The place of the lead time within a quarter of a cadence of `lead` cadences.
+    fn place(&self, cadence: Cadence, lead: i64) -> Option<usize> {
+        let (wanted, half) = (cadence.after(0, lead), cadence.nanoseconds() / 2);
+        self.leads.iter().position(|have| 2 * (have - wanted).abs() <= half)
+    }
+
+    /// A field as the sensor's frames lie.
+    fn field(&self, place: usize, row: usize) -> Result<Vec<f32>> {
+        let [_, height, width] = self.archive.sensors()[0].grid.shape();
+        let mut data = self.archive.read(place, row)?.data;
+        turn(&mut data, [height, width], self.flip);
+        Ok(data)
     }
 }
 

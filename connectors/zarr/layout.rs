@@ -44,6 +44,8 @@ pub(super) struct Layout {
     pub(super) channel: Option<usize>,
     /// One sensor for every index.
     pub(super) sample: Option<usize>,
+    /// In a store of ensemble forecasts, the members: as many sensors for every sample.
+    pub(super) member: Option<usize>,
 }
 
 /// The name of the store's time dim: that of a coordinate which is a time, `time` first.
@@ -88,11 +90,12 @@ pub(super) fn beyond<'a>(array: &'a Stored, known: &[&str]) -> Option<&'a str> {
 }
 
 impl Layout {
-    /// Finds the roles of `array`'s dims, by their names first, by their order otherwise.
+    /// Finds the roles of `array`'s dims, by their names first, by their order otherwise; `member` is
+    /// the dim of an ensemble's members.
     ///
     /// # Errors
     /// When it does not have time and two more dims, or has dims that nothing is known of.
-    pub(super) fn of(array: &Stored, time: &str) -> Result<Self> {
+    pub(super) fn of(array: &Stored, time: &str, member: Option<&str>) -> Result<Self> {
         let dims = &array.dims;
         let known = format!("its dims are ({})", dims.join(", "));
         if dims.len() != array.shape.len() {
@@ -104,19 +107,21 @@ impl Layout {
         let find = |names: &[&str]| {
             dims.iter().position(|dim| names.contains(&dim.to_lowercase().as_str()))
         };
+        let member = dims.iter().position(|dim| Some(&**dim) == member);
         let (channel, mut sample) = (find(&CHANNELS), find(&SAMPLES));
+        sample = sample.filter(|sample| Some(*sample) != member);
         let rest = |taken: &[Option<usize>]| -> Vec<usize> {
             (0..dims.len()).filter(|d| *d != time && !taken.contains(&Some(*d))).collect()
         };
         let (y, x) = match (find(&ROWS), find(&COLUMNS)) {
             (Some(y), Some(x)) => (y, x),
             // Unknown names: the last two, as arrays of images have them.
-            _ => match rest(&[channel, sample])[..] {
+            _ => match rest(&[channel, sample, member])[..] {
                 [.., y, x] => (y, x),
                 _ => return Err(array.error(format!("needs time and two more dims; {known}"))),
             },
         };
-        let mut beyond = rest(&[channel, sample, Some(y), Some(x)]);
+        let mut beyond = rest(&[channel, sample, member, Some(y), Some(x)]);
         beyond.retain(|dim| array.shape[*dim] != 1);
         if sample.is_none() && beyond.len() == 1 {
             sample = beyond.pop();
@@ -126,6 +131,6 @@ impl Layout {
             let why = format!("cannot tell what dim {} is; select one index", names.join(", or "));
             return Err(array.error(format!("{why}, `ds.isel({}=0)`; {known}", names[0])));
         }
-        Ok(Self { time, y, x, channel, sample })
+        Ok(Self { time, y, x, channel, sample, member })
     }
 }

@@ -9,6 +9,7 @@
 mod archive;
 mod cache;
 mod cadence;
+mod channels;
 mod commit;
 mod config;
 mod decode;

@@ -152,6 +152,7 @@ fn forecast(
         shape: [model.horizon, writer.channels, newest.extent.height, newest.extent.width],
         products,
         serving: None,
+        ensemble: None,
         model: Arc::clone(&net.id),
         candidate: window.seat.candidate,
         revision: window.revision,

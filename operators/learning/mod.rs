@@ -15,7 +15,8 @@
 mod operator;
 mod state;
 
-pub use operator::{Learn, Learning};
+pub use operator::{Learn, Learning, Taught};
+pub(crate) use operator::{Pupil, teach};
 pub use state::{LearnConfig, Learner, Learnt};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The learners of a worker's sensors, behind fusion.
+//! What a worker's sensors learn from their frames, behind fusion.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,13 +12,29 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use super::{LearnConfig, Learner, Learnt};
 use crate::admission::Admitted;
 
-/// What learning makes of forecasts.
-pub struct Learning<'scope> {
-    /// The forecasts as they are served.
+/// What learns of one sensor.
+pub(crate) trait Pupil: 'static {
+    /// What it has learnt: with it a restart goes on.
+    type Known: Clone + 'static;
+
+    /// One epoch of the sensor: `frame`, which teaches, and the forecasts that it led to, which get
+    /// what is known.
+    fn epoch(&mut self, frame: &Admitted, forecasts: &mut [Forecast]);
+
+    /// What is known by now.
+    fn known(&self) -> &Self::Known;
+}
+
+/// Forecasts, made of what has been learnt.
+pub struct Taught<'scope, K: Clone + 'static> {
+    /// The forecasts.
     pub forecasts: StreamVec<'scope, u64, Forecast>,
     /// What is known of a sensor after each of its new frames.
-    pub learnt: StreamVec<'scope, u64, (SensorId, Learnt)>,
+    pub learnt: StreamVec<'scope, u64, (SensorId, K)>,
 }
+
+/// Forecasts as they are served.
+pub type Learning<'scope> = Taught<'scope, Learnt>;
 
 /// Extension trait: serves what has been the best of late.
 pub trait Learn<'scope> {
@@ -40,70 +56,81 @@ impl<'scope> Learn<'scope> for StreamVec<'scope, u64, Forecast> {
         config: LearnConfig,
         before: &BTreeMap<SensorId, Learnt>,
     ) -> Learning<'scope> {
-        let mut builder = OperatorBuilder::new("Learn".to_owned(), self.scope());
-        let mut forecasts = builder.new_input(self, Pipeline);
-        let mut frames = builder.new_input(admitted, Pipeline);
-        let (served, served_stream) = builder.new_output();
-        let (learnt, learnt_stream) = builder.new_output();
-        let mut served = OutputBuilder::<_, CapacityContainerBuilder<Vec<Forecast>>>::from(served);
-        let mut learnt =
-            OutputBuilder::<_, CapacityContainerBuilder<Vec<(SensorId, Learnt)>>>::from(learnt);
         let mut before = before.clone();
+        teach(self, admitted, "Learn", move |sensor| {
+            Learner::new(config, before.remove(sensor).unwrap_or_default())
+        })
+    }
+}
 
-        builder.build(move |_caps| {
-            let mut epochs = BTreeMap::new();
-            let mut learners = HashMap::<SensorId, Learner>::new();
-            move |frontiers| {
-                forecasts.for_each_stamp(|cap, batches| {
-                    let caps = [0, 1].map(|output| cap.retain_least(output));
-                    let [Some(served), Some(learnt)] = caps else { return };
-                    let time = *served.time();
-                    let (_, made) =
-                        epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
-                    for forecast in batches.flat_map(|batch| batch.drain(..)) {
-                        made.entry(forecast.sensor.clone()).or_default().1.push(forecast);
-                    }
-                });
-                frames.for_each_stamp(|cap, batches| {
-                    let caps = [0, 1].map(|output| cap.retain_least(output));
-                    let [Some(served), Some(learnt)] = caps else { return };
-                    let time = *served.time();
-                    let (_, made) =
-                        epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
-                    let measured = |frame: &Admitted| !frame.filled();
-                    for frame in batches.flat_map(|batch| batch.drain(..)).filter(measured) {
-                        let sensor = frame.sensor.clone();
-                        made.entry(sensor).or_default().0 = Some(frame);
-                    }
-                });
-                let (mut served, mut learnt) = (served.activate(), learnt.activate());
-                while let Some(epoch) = epochs.first_entry() {
-                    let time = *epoch.key();
-                    // Not before all of it has come: the frame teaches first, then it is served.
-                    if frontiers.iter().any(|frontier| frontier.less_equal(&time)) {
-                        break;
-                    }
-                    let ([serve_cap, learnt_cap], made) = epoch.remove();
-                    for (sensor, (frame, mut forecasts)) in made {
-                        // A forecast starts from a frame of its epoch.
-                        let Some(frame) = frame else { continue };
-                        // Within an epoch nothing is said of their order.
-                        forecasts.sort_by_key(|forecast| forecast.reference_time);
-                        let learner = learners.entry(sensor.clone()).or_insert_with(|| {
-                            Learner::new(config, before.remove(&sensor).unwrap_or_default())
-                        });
-                        learner.epoch(&frame, &mut forecasts);
-                        served.session(&serve_cap).give_iterator(forecasts.into_iter());
-                        if !frame.scored {
-                            let known = learner.learnt().clone();
-                            learnt.session(&learnt_cap).give((sensor, known));
-                        }
+/// Gives each sensor's frames and forecasts to the pupil that `enrol` makes for it, epoch by epoch:
+/// the frame teaches first, then the forecasts that it led to are made of what is known.
+pub(crate) fn teach<'scope, P: Pupil>(
+    forecasts: StreamVec<'scope, u64, Forecast>,
+    admitted: StreamVec<'scope, u64, Admitted>,
+    name: &str,
+    mut enrol: impl FnMut(&SensorId) -> P + 'static,
+) -> Taught<'scope, P::Known> {
+    let mut builder = OperatorBuilder::new(name.to_owned(), forecasts.scope());
+    let mut forecasts = builder.new_input(forecasts, Pipeline);
+    let mut frames = builder.new_input(admitted, Pipeline);
+    let (served, served_stream) = builder.new_output();
+    let (learnt, learnt_stream) = builder.new_output();
+    let mut served = OutputBuilder::<_, CapacityContainerBuilder<Vec<Forecast>>>::from(served);
+    let mut learnt =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<(SensorId, P::Known)>>>::from(learnt);
+
+    builder.build(move |_caps| {
+        let mut epochs = BTreeMap::new();
+        let mut pupils = HashMap::<SensorId, P>::new();
+        move |frontiers| {
+            forecasts.for_each_stamp(|cap, batches| {
+                let caps = [0, 1].map(|output| cap.retain_least(output));
+                let [Some(served), Some(learnt)] = caps else { return };
+                let time = *served.time();
+                let (_, made) =
+                    epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
+                for forecast in batches.flat_map(|batch| batch.drain(..)) {
+                    made.entry(forecast.sensor.clone()).or_default().1.push(forecast);
+                }
+            });
+            frames.for_each_stamp(|cap, batches| {
+                let caps = [0, 1].map(|output| cap.retain_least(output));
+                let [Some(served), Some(learnt)] = caps else { return };
+                let time = *served.time();
+                let (_, made) =
+                    epochs.entry(time).or_insert_with(|| ([served, learnt], Epoch::new()));
+                let measured = |frame: &Admitted| !frame.filled();
+                for frame in batches.flat_map(|batch| batch.drain(..)).filter(measured) {
+                    let sensor = frame.sensor.clone();
+                    made.entry(sensor).or_default().0 = Some(frame);
+                }
+            });
+            let (mut served, mut learnt) = (served.activate(), learnt.activate());
+            while let Some(epoch) = epochs.first_entry() {
+                let time = *epoch.key();
+                // Not before all of it has come: the frame teaches first, then it is served.
+                if frontiers.iter().any(|frontier| frontier.less_equal(&time)) {
+                    break;
+                }
+                let ([serve_cap, learnt_cap], made) = epoch.remove();
+                for (sensor, (frame, mut forecasts)) in made {
+                    // A forecast starts from a frame of its epoch.
+                    let Some(frame) = frame else { continue };
+                    // Within an epoch nothing is said of their order.
+                    forecasts.sort_by_key(|forecast| forecast.reference_time);
+                    let pupil = pupils.entry(sensor.clone()).or_insert_with(|| enrol(&sensor));
+                    pupil.epoch(&frame, &mut forecasts);
+                    served.session(&serve_cap).give_iterator(forecasts.into_iter());
+                    if !frame.scored {
+                        let known = pupil.known().clone();
+                        learnt.session(&learnt_cap).give((sensor, known));
                     }
                 }
             }
-        });
-        Learning { forecasts: served_stream, learnt: learnt_stream }
-    }
+        }
+    });
+    Taught { forecasts: served_stream, learnt: learnt_stream }
 }
 
 /// By sensor, the frame of an epoch that was measured and the forecasts that it led to.

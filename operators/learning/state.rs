@@ -6,6 +6,7 @@ use std::sync::Arc;
 use physicnet_stream::{Cadence, Forecast, Product, Serving, Time};
 use serde::{Deserialize, Serialize};
 
+use super::operator::Pupil;
 use crate::admission::Admitted;
 
 /// Before so many verified frames the network is served as it is, if it is not grossly wrong.
@@ -273,43 +274,6 @@ impl Learner {
         Self { config, learnt, newest: None, pending: BTreeMap::new() }
     }
 
-    /// What is known by now.
-    pub fn learnt(&self) -> &Learnt {
-        &self.learnt
-    }
-
-    /// One epoch of the sensor: `frame`, and the forecasts that it led to, which are turned into
-    /// what is served.
-    ///
-    /// The frame teaches if it is the newest. A late or corrected one does not: what was learnt
-    /// from a wrong frame cannot be unlearnt from sums that have faded since, and a late one would
-    /// be weighed as if it were new. Nor does a forecast that is issued again.
-    pub fn epoch(&mut self, frame: &Admitted, forecasts: &mut [Forecast]) {
-        let now = frame.valid_time;
-        let jumped = frame.plan.as_ref().is_some_and(|plan| plan.restart);
-        let newest = jumped || self.newest.is_none_or(|newest| newest < now);
-        if newest {
-            self.newest = Some(now);
-            // A clock that was set back leaves forecasts of times that have not come.
-            self.pending.retain(|reference, _| *reference < now);
-            self.observe(frame);
-        }
-        let mix = self.recall(frame).unwrap_or_else(|| self.learnt.mix());
-        for forecast in forecasts.iter_mut() {
-            if newest && forecast.reference_time == now && forecast.revision == 0 {
-                let pending = Pending::of(forecast);
-                self.pending.extend(pending.map(|pending| (now, pending)));
-            }
-            mix.serve(forecast);
-        }
-        if !frame.scored && !forecasts.is_empty() {
-            let (valid_time, offset) = (now, frame.offset);
-            self.learnt.served.push_back(Served { valid_time, offset, mix });
-            let surplus = self.learnt.served.len().saturating_sub(self.config.keep);
-            self.learnt.served.drain(..surplus);
-        }
-    }
-
     /// Verifies what waits for this frame. One that was taken in before a restart only takes out
     /// what waits no longer.
     fn observe(&mut self, frame: &Admitted) {
@@ -338,5 +302,44 @@ impl Learner {
         };
         let served = self.learnt.served.iter().rev().filter(|_| frame.scored).find(is);
         served.map(|served| served.mix.clone())
+    }
+}
+
+impl Pupil for Learner {
+    type Known = Learnt;
+
+    fn known(&self) -> &Learnt {
+        &self.learnt
+    }
+
+    /// The forecasts are turned into what is served.
+    ///
+    /// The frame teaches if it is the newest. A late or corrected one does not: what was learnt
+    /// from a wrong frame cannot be unlearnt from sums that have faded since, and a late one would
+    /// be weighed as if it were new. Nor does a forecast that is issued again.
+    fn epoch(&mut self, frame: &Admitted, forecasts: &mut [Forecast]) {
+        let now = frame.valid_time;
+        let jumped = frame.plan.as_ref().is_some_and(|plan| plan.restart);
+        let newest = jumped || self.newest.is_none_or(|newest| newest < now);
+        if newest {
+            self.newest = Some(now);
+            // A clock that was set back leaves forecasts of times that have not come.
+            self.pending.retain(|reference, _| *reference < now);
+            self.observe(frame);
+        }
+        let mix = self.recall(frame).unwrap_or_else(|| self.learnt.mix());
+        for forecast in forecasts.iter_mut() {
+            if newest && forecast.reference_time == now && forecast.revision == 0 {
+                let pending = Pending::of(forecast);
+                self.pending.extend(pending.map(|pending| (now, pending)));
+            }
+            mix.serve(forecast);
+        }
+        if !frame.scored && !forecasts.is_empty() {
+            let (valid_time, offset) = (now, frame.offset);
+            self.learnt.served.push_back(Served { valid_time, offset, mix });
+            let surplus = self.learnt.served.len().saturating_sub(self.config.keep);
+            self.learnt.served.drain(..surplus);
+        }
     }
 }

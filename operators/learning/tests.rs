@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use physicnet_stream::{Cadence, Forecast, Product, Serving};
 
-use super::{LearnConfig, Learner, Learnt};
+use super::{LearnConfig, Learner, Learnt, Pupil};
 use crate::admission::{Admitted, Plan};
 
 const LEADS: usize = 3;
@@ -66,6 +66,7 @@ fn forecast(step: i64, [network, advection, persistence]: [f64; 3]) -> Forecast 
             field("persistence", 3, persistence),
         ],
         serving: None,
+        ensemble: None,
         model: "none".into(),
         candidate: false,
         revision: 0,
@@ -223,7 +224,7 @@ fn a_restart_goes_on_as_if_there_had_been_none() {
     let mut states = Vec::new();
     for step in 0..110 {
         told.push(bits(&play(&mut whole, step, false)));
-        states.push(serde_json::to_string(whole.learnt()).unwrap());
+        states.push(serde_json::to_string(whole.known()).unwrap());
     }
     for cut in [0, 5, 6, 29, 33, 57, 71, 100] {
         let learnt: Learnt = serde_json::from_str(&states[cut as usize]).unwrap();
@@ -233,7 +234,7 @@ fn a_restart_goes_on_as_if_there_had_been_none() {
             let served = bits(&play(&mut again, step, step <= cut));
             assert!(served == told[step as usize], "cut at {cut}: step {step} differs");
         }
-        assert_eq!(&serde_json::to_string(again.learnt()).unwrap(), states.last().unwrap());
+        assert_eq!(&serde_json::to_string(again.known()).unwrap(), states.last().unwrap());
     }
 }
 
@@ -259,14 +260,14 @@ fn late_and_corrected_frames_teach_nothing() {
 fn a_clock_that_was_set_back_does_not_stop_learning() {
     let mut learner = Learner::new(CONFIG, Learnt::default());
     (500..520).for_each(|step| _ = play(&mut learner, step, false));
-    let before = learner.learnt().clone();
+    let before = learner.known().clone();
     let mut first = frame(10);
     let plan = Plan { restart: true, ..(**first.plan.as_ref().unwrap()).clone() };
     first.plan = Some(Rc::new(plan));
     learner.epoch(&first, &mut [forecast(10, sizes(10))]);
-    assert_eq!(learner.learnt().standing(), before.standing());
+    assert_eq!(learner.known().standing(), before.standing());
     play(&mut learner, 11, false);
-    assert_ne!(learner.learnt().standing(), before.standing());
+    assert_ne!(learner.known().standing(), before.standing());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! is never scored; a pixel whose forecast is missing while the observation is not is left out
 //! and lowers the `coverage`.
 
+mod ensemble;
 mod fixed;
 mod fss;
 mod memory;
@@ -20,6 +21,7 @@ mod ssim;
 mod sums;
 mod totals;
 
+pub use ensemble::{EnsembleSums, Reliability};
 pub use fixed::Fixed;
 pub use metrics::{Categorical, Fss, Metrics, Scores};
 pub use operator::{Key, Pair, Score, ScoringConfig};

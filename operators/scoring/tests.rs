@@ -11,6 +11,7 @@ use timely::dataflow::operators::{Concat, Input, Probe};
 use super::*;
 
 mod any_order;
+mod ensemble;
 
 const SIZE: [usize; 2] = [17, 23];
 
@@ -151,6 +152,7 @@ fn forecast(sensor: &str, step: i64, values: [f32; 2]) -> Forecast {
         shape: [2, 1, 1, 2],
         products: vec![Product { name: "mean".into(), data: Arc::new(data) }],
         serving: None,
+        ensemble: None,
         model: "none".into(),
         candidate: false,
         revision: 0,

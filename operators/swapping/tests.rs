@@ -306,6 +306,7 @@ fn standing(observed: f32, served: [f32; 2], tried: [f32; 2]) -> Trial {
                 shape: [2, 1, 4, 4],
                 products: vec![Product { name: "physicnet".into(), data: Arc::new(data) }],
                 serving: None,
+                ensemble: None,
                 model: model.into(),
                 candidate: model == "new",
                 revision: 0,

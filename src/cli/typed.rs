@@ -292,6 +292,10 @@ pub(super) struct Evaluate {
     /// in the path stands for the sensor's name. May be given several times
     #[arg(long, value_name = "NAME=STORE", value_parser = against)]
     pub(super) against: Vec<Against>,
+    /// Draw an ensemble of so many members around the served forecast and score it as well: CRPS, spread,
+    /// ranks, reliability
+    #[arg(long, value_name = "MEMBERS")]
+    pub(super) ensemble: Option<usize>,
     /// Write the forecasts into Zarr stores at this path; {sensor} stands for the sensor's name
     #[arg(long)]
     pub(super) forecasts: Option<String>,

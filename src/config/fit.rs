@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::zarr::{Progress, shown};
 use physicnet_connectors::{Sink, Source};
+use physicnet_operators::ensemble::Quantile;
 use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId, format_time};
@@ -105,7 +106,17 @@ pub(super) fn products(job: &Job, model: &ModelConfig) -> Result<()> {
         ),
         "network" | "physicnet" => Ok(()),
         name if PRODUCTS.contains(&name) => Ok(()),
-        name => bail!("{key}: no product is called {name}; there are {}", PRODUCTS.join(", ")),
+        name if Quantile::named(name).is_some() => {
+            ensure!(
+                job.ensemble.is_some(),
+                "{key}: {name} is a quantile of an ensemble, and this job has none; add `ensemble: {{}}`"
+            );
+            Ok(())
+        }
+        name => bail!(
+            "{key}: no product is called {name}; there are {}, and quantiles of an ensemble, as q10",
+            PRODUCTS.join(", ")
+        ),
     };
     for name in job.scoring.iter().flat_map(|scoring| &scoring.products) {
         known("scoring.products", name)?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::rejects::RejectsConfig;
 use physicnet_connectors::{Opened, RejectsSink, SinkConfig, Source, SourceConfig};
 use physicnet_operators::admission::AdmissionConfig;
+use physicnet_operators::ensemble::{EnsembleConfig, Quantile};
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
@@ -18,10 +19,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{catalogue, fits, goes_on, kinds, other_grid, products, progress, resume};
-use super::{DriftSection, LearnSection, ScoringSection, places};
+use super::{DriftSection, EnsembleSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
-use crate::evaluate::Rivals;
+use crate::evaluate::{Ensembles, Rivals};
 use crate::health::Health;
 use crate::scores::ScoresFile;
 use crate::study::Study;
@@ -64,6 +65,9 @@ pub struct Job {
     /// How forecasts learn from their verification; absent, they do not.
     #[serde(default)]
     pub learn: Option<LearnSection>,
+    /// The ensemble around the served forecast; absent, there is none.
+    #[serde(default)]
+    pub ensemble: Option<EnsembleSection>,
     /// When a sensor no longer shows what the model was trained on.
     #[serde(default)]
     pub drift: DriftSection,
@@ -147,6 +151,7 @@ impl Job {
         self.scoring.iter().try_for_each(|scoring| scoring.check(revised))?;
         self.drift.check()?;
         self.learn.iter().try_for_each(LearnSection::check)?;
+        self.ensemble.iter().try_for_each(EnsembleSection::check)?;
         if let Some(dashboard) = &self.dashboard {
             dashboard.address()?;
         }
@@ -317,6 +322,12 @@ impl Job {
         }
         products.sort();
         products.dedup();
+        let ensemble = self.ensemble.as_ref().map(|section| EnsembleConfig {
+            members: section.members,
+            memory: section.memory,
+            transforms: checkpoint.config.variables.iter().map(|v| v.transform).collect(),
+            quantiles: products.iter().filter_map(|name| Quantile::named(name)).collect(),
+        });
         let rejects = self
             .rejects
             .as_ref()
@@ -356,9 +367,11 @@ impl Job {
             totals,
             scores,
             learn: None,
+            ensemble,
             counts: Counts::default(),
             telemetry: Telemetry::default(),
             rivals: Rivals::default(),
+            ensembles: Ensembles::default(),
             study: Study::default(),
             swap: None,
             catalogue,
@@ -404,6 +417,8 @@ mod tests {
             ("drift: {alarm: 1.5}", "drift.alarm"),
             ("drift: {window: 0}", "drift.window"),
             ("learn: {memory: 0}", "learn.memory"),
+            ("ensemble: {members: 1}", "ensemble.members"),
+            ("ensemble: {memory: 0}", "ensemble.memory"),
             ("dashboard: {listen: '0.0.0.0:8080'}", "dashboard.listen"),
             ("dashboard: {listen: 8080 please}", "dashboard.listen"),
         ] {

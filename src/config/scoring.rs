@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct ScoringSection {
     /// What is forecast and scored beside the served product: `mean`, `sharp`, `persistence`,
-    /// `advection`, `trend`. Heads that the model lacks are left out.
+    /// `advection`, `trend`, quantiles of an ensemble (`q10`). Heads that the model lacks are left out.
     pub products: Vec<String>,
     /// CSI, POD and FAR are taken above these, in the units of the data; absent, at 0.1, 1 and
     /// 5 for rain in mm/h and not at all for anything else.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use differential_dataflow::difference::Semigroup;
-use physicnet_operators::scoring::{Fss, Key, Metrics, Scores, Sums};
+use physicnet_operators::scoring::{EnsembleSums, Fss, Key, Metrics, Reliability, Scores, Sums};
 use serde_json::{Map, Value, json};
+
+use super::ensembles::Verified;
 
 /// The scores of one lead: `csi_0.1` and its like carry their threshold; NaN where undefined.
 pub type Lead = BTreeMap<String, f64>;
@@ -23,6 +25,8 @@ pub struct VariableReport {
     /// Per product, the scores of leads 1, 2, ... pooled over the sensors; empty where nothing
     /// was verified.
     pub products: BTreeMap<String, Vec<Lead>>,
+    /// Of the products that are ensembles, the sums of leads 1, 2, ...
+    pub ensembles: BTreeMap<String, Vec<EnsembleSums>>,
 }
 
 /// Everything that an evaluation found.
@@ -69,6 +73,7 @@ impl Report {
                 metrics: metrics.clone(),
                 told: metrics.fss.len(),
                 products: of_channel(channel, metrics),
+                ensembles: BTreeMap::new(),
             });
         Self {
             model: model.to_owned(),
@@ -77,12 +82,32 @@ impl Report {
         }
     }
 
+    /// The same with what was verified of ensembles. Their scores stand among the others, `crps` with
+    /// those of the single forecasts beside them, which are their absolute errors.
+    #[must_use]
+    pub fn with(mut self, ensembles: Verified) -> Self {
+        for ((channel, product, lead), sums) in ensembles {
+            let Some(variable) = self.variables.get_mut(channel) else { continue };
+            let leads = variable.ensembles.entry(product.to_string()).or_default();
+            leads.resize_with(lead.max(leads.len()), EnsembleSums::default);
+            leads[lead - 1] = sums;
+        }
+        for variable in self.variables.iter_mut().filter(|v| !v.ensembles.is_empty()) {
+            variable.add_ensembles();
+        }
+        self
+    }
+
     /// The report as JSON:
     ///
     /// ```text
     /// {"model": hash, "sensors": [name], "variables": [{"name", "units", "metrics",
-    ///   "products": {product: {"leads": [{"lead": 1, "mse": ..., "csi_0.1": ...}], "mean": {...}}}}]}
+    ///   "products": {product: {"leads": [{"lead": 1, "mse": ..., "csi_0.1": ...}], "mean": {...},
+    ///     "ensemble": {"members": 20, "leads": [{"lead": 1, "ranks": [counts],
+    ///       "reliability": {"0.1": [{"forecast": share, "count", "observed": share}]}}]}}}}]}
     /// ```
+    ///
+    /// `ensemble` is there where the product is one.
     ///
     /// `mean` is every score averaged over the leads at which all products have it, so that means
     /// can be compared, and pairs added up over the product's own leads; an undefined score is `null`.
@@ -96,7 +121,11 @@ impl Report {
                 });
                 let names: BTreeSet<&String> = leads.iter().flat_map(Lead::keys).collect();
                 let mean = names.into_iter().map(|s| (s.clone(), variable.mean(name, s))).collect();
-                json!({"leads": rows.collect::<Vec<_>>(), "mean": object(&mean)})
+                let mut all = json!({"leads": rows.collect::<Vec<_>>(), "mean": object(&mean)});
+                if let Some(sums) = variable.ensembles.get(name) {
+                    all["ensemble"] = variable.ensemble(sums);
+                }
+                all
             };
             let products: Map<String, Value> = variable
                 .products
@@ -119,6 +148,47 @@ impl Report {
 }
 
 impl VariableReport {
+    /// Puts the ensembles' scores among the others.
+    fn add_ensembles(&mut self) {
+        for (name, leads) in &mut self.products {
+            for (at, row) in leads.iter_mut().enumerate() {
+                let sums = self.ensembles.get(name).and_then(|leads| leads.get(at));
+                let Some(sums) = sums.filter(|sums| sums.scored > 0) else {
+                    // One forecast is an ensemble of one; of one that is an ensemble it says nothing.
+                    let single = !self.ensembles.contains_key(name);
+                    row.extend(
+                        row.get("mae").filter(|_| single).map(|mae| ("crps".to_owned(), *mae)),
+                    );
+                    continue;
+                };
+                row.insert("crps".to_owned(), sums.crps());
+                row.insert("spread".to_owned(), sums.spread());
+                row.insert("dispersion".to_owned(), sums.spread() / sums.rmse());
+                let briers = self.metrics.thresholds.iter().enumerate();
+                row.extend(briers.map(|(at, t)| (format!("brier_{t}"), sums.brier(at))));
+            }
+        }
+    }
+
+    /// What there is of an ensemble beside its scores.
+    fn ensemble(&self, leads: &[EnsembleSums]) -> Value {
+        let of = |(at, sums): (usize, &EnsembleSums)| {
+            let points = |place: usize| -> Vec<Value> {
+                let point = |point: Reliability| {
+                    let Reliability { forecast, count, observed } = point;
+                    json!({"forecast": forecast, "count": count, "observed": observed})
+                };
+                sums.reliability(place).into_iter().map(point).collect()
+            };
+            let thresholds = self.metrics.thresholds.iter().enumerate();
+            let reliability: Map<String, Value> =
+                thresholds.map(|(place, t)| (t.to_string(), json!(points(place)))).collect();
+            json!({"lead": at + 1, "ranks": sums.ranks(), "reliability": reliability})
+        };
+        let members = leads.iter().map(EnsembleSums::members).max();
+        json!({"members": members, "leads": leads.iter().enumerate().map(of).collect::<Vec<_>>()})
+    }
+
     /// The products in the order of the table.
     pub fn ordered(&self) -> Vec<&str> {
         let rank = |name: &str| ORDER.iter().position(|o| *o == name).unwrap_or(ORDER.len());

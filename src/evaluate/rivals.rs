@@ -59,8 +59,18 @@ impl Rivals {
         Ok(Self(Arc::new(rivals)))
     }
 
-    /// Adds to each forecast what the stores have for its reference time, as further products; NaN
-    /// where they have nothing. Where there are no stores, nothing is added.
+    /// The stores of a sensor that hold ensembles, by name.
+    pub(super) fn ensembles(&self, sensor: &SensorId) -> impl Iterator<Item = &Rival> {
+        self.0.get(sensor).into_iter().flatten().filter(|(_, store)| store.members() > 1)
+    }
+
+    /// Whether any store holds ensembles.
+    pub(super) fn any_ensemble(&self) -> bool {
+        self.0.keys().any(|sensor| self.ensembles(sensor).next().is_some())
+    }
+
+    /// Adds to each forecast what the stores have for its reference time, as further products (of an
+    /// ensemble the mean of its members); NaN where they have nothing. Where there are no stores, nothing is added.
     pub(crate) fn beside<'scope>(
         &self,
         forecasts: StreamVec<'scope, u64, Forecast>,

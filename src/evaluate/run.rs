@@ -8,7 +8,7 @@ use physicnet_operators::fusion::PRODUCTS;
 use physicnet_operators::scoring::{Fss, Metrics, Span};
 use physicnet_stream::{Sensor, Stop, Time, format_time};
 
-use super::{Against, Report, Rivals};
+use super::{Against, Ensembles, Report, Rivals};
 use crate::config::{Job, ScoringSection};
 use crate::engine;
 use crate::study::{About, Findings, Study};
@@ -91,16 +91,20 @@ pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Res
         config.stride = period.stride;
     }
     parts.rivals = Rivals::open(&wanted.against, &sensors)?;
+    if parts.rivals.any_ensemble() || parts.ensemble.is_some() {
+        parts.ensembles = Ensembles::begin();
+    }
     if wanted.study {
         let about = About::new(&parts.checkpoint.config, sensors, period.stride);
         parts.study = Study::begin(about);
     }
-    let study = parts.study.clone();
+    let (study, ensembles) = (parts.study.clone(), parts.ensembles.clone());
     let (totals, model) = (parts.totals.clone(), Arc::clone(&parts.checkpoint.id));
     engine::run(parts, &job.cluster(), stop)?;
     let variables: Vec<_> =
         variables.into_iter().zip(channels).map(|(v, m)| (v.name, v.units, m)).collect();
-    let mut report = Report::new(&model, &totals.over(Span::All), &variables);
+    let mut report =
+        Report::new(&model, &totals.over(Span::All), &variables).with(ensembles.verified());
     for (variable, asked) in report.variables.iter_mut().zip(&asked) {
         variable.told = asked.fss.len();
     }

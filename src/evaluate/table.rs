@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::report::{Report, VariableReport, fss_name};
 
 /// Scores of which less is better: those whose skill over a reference forecast is shown.
-const ERRORS: [&str; 4] = ["mse", "rmse", "mae", "rel_l2"];
+const ERRORS: [&str; 5] = ["mse", "rmse", "mae", "rel_l2", "crps"];
 /// Forecasts that skill is measured against.
 const REFERENCES: [&str; 2] = ["persistence", "advection"];
 
@@ -35,9 +35,11 @@ pub fn table(report: &Report) -> String {
 /// The scores that were taken, in the order of the table.
 pub(crate) fn scores(variable: &VariableReport) -> Vec<String> {
     let mut names: Vec<String> =
-        ["mse", "rmse", "mae", "bias", "corr", "rel_l2", "ssim"].map(String::from).into();
+        ["mse", "rmse", "mae", "bias", "corr", "rel_l2", "ssim", "crps", "spread", "dispersion"]
+            .map(String::from)
+            .into();
     names.extend(variable.metrics.fss.iter().map(fss_name));
-    for kind in ["csi", "pod", "far"] {
+    for kind in ["brier", "csi", "pod", "far"] {
         names.extend(variable.metrics.thresholds.iter().map(|t| format!("{kind}_{t}")));
     }
     let taken = |name: &String| {

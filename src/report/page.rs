@@ -8,18 +8,25 @@ use serde_json::Value;
 
 use super::document::document;
 use super::words::{escape, lead, unit};
-use super::{atlas, cases, contests, fss, maps, skill, spectra, summary};
+use super::{atlas, cases, contests, ensemble, fss, maps, skill, spectra, summary};
 use crate::evaluate::{Report, VariableReport};
 use crate::study::{About, Findings};
 
 const STYLE: &str = concat!(include_str!("../page.css"), include_str!("style.css"));
 
 /// The sections of a variable: name, title, and how to read it.
-const SECTIONS: [(&str, &str, &str); 6] = [
+const SECTIONS: [(&str, &str, &str); 7] = [
     (
         "skill",
         "Skill by lead",
         "Scores over all verified pixels of all forecasts, products side by side.",
+    ),
+    (
+        "ensemble",
+        "Ensembles",
+        "Of single forecasts the CRPS is the absolute error. An ensemble is right about how sure it is where \
+         its spread is as large as the error of its mean, what came is as often below as between any two of \
+         its members, and what so many of them said came as often.",
     ),
     (
         "contests",
@@ -68,7 +75,7 @@ pub fn page(report: &Report, about: &About, findings: &Findings) -> Result<Strin
         if several {
             let _ = write!(nav, "<b>{}</b> ", escape(&variable.name));
         }
-        for (name, title, _) in SECTIONS {
+        for (name, title, _) in sections(variable) {
             let _ = write!(nav, "<a href=\"#{name}-{channel}\">{title}</a> ");
         }
     }
@@ -85,7 +92,7 @@ pub fn page(report: &Report, about: &About, findings: &Findings) -> Result<Strin
          <script type=\"application/json\" id=\"evaluation\">{data}</script></body></html>\n",
         about_it(report, about, findings),
         atlas::section(report, about, findings)?,
-        method(about, findings),
+        method(report, about, findings),
     ))
 }
 
@@ -119,6 +126,14 @@ fn about_it(report: &Report, about: &About, findings: &Findings) -> String {
     )
 }
 
+/// Those that a variable has: there may be no ensemble.
+fn sections(
+    variable: &VariableReport,
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let any = !variable.ensembles.is_empty();
+    SECTIONS.into_iter().filter(move |(name, ..)| any || *name != "ensemble")
+}
+
 fn of_variable(
     channel: usize,
     variable: &VariableReport,
@@ -132,9 +147,10 @@ fn of_variable(
         unit(&variable.units),
         summary::cards(variable, channel, about, findings)
     );
-    for (name, title, how) in SECTIONS {
+    for (name, title, how) in sections(variable) {
         let inside = match name {
             "skill" => skill::section(variable, channel, about, findings),
+            "ensemble" => ensemble::section(variable, about),
             "contests" => contests::section(variable, channel, about, findings),
             "fss" => fss::section(variable, about, on),
             "spectra" => spectra::section(variable, channel, about, on),
@@ -150,7 +166,15 @@ fn of_variable(
     Ok(text + "</section>\n")
 }
 
-fn method(about: &About, findings: &Findings) -> String {
+fn method(report: &Report, about: &About, findings: &Findings) -> String {
+    let ensembles = if report.variables.iter().any(|variable| !variable.ensembles.is_empty()) {
+        "<b>Ensembles.</b> A pixel counts where it was observed and every member has it. Members that equal what \
+         came lie below or above it by lot; pixels where all of them do are in no rank histogram. The spread is \
+         the root mean variance of the members, times (M + 1) / M."
+    } else {
+        "<b>Not here.</b> Reliability and rank histograms need an ensemble; there is one forecast of each \
+         reference time."
+    };
     let left_out = match findings.elsewhere {
         0 => String::new(),
         n => format!(" {n} forecasts of sensors on further grids are in no map and no spectrum."),
@@ -172,8 +196,7 @@ fn method(about: &About, findings: &Findings) -> String {
          <p><b>Significance.</b> The loss of a forecast at a lead is its mean squared error. Sensors \
          are taken as independent of one another: where they see the same weather, p is too \
          small. Below ten forecasts nothing is said.</p>\
-         <p><b>Not here.</b> Reliability and rank histograms need an ensemble; there is one forecast \
-         of each reference time.</p>\
+         <p>{ensembles}</p>\
          <p>All numbers of this page stand in it as JSON, in the element \
          <code>#evaluation</code>.{left_out}</p></section>"
     )

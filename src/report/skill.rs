@@ -75,7 +75,7 @@ pub(super) fn section(
 }
 
 /// A score by lead as lines; what is bounded is drawn within its bounds.
-fn chart(
+pub(super) fn chart(
     variable: &VariableReport,
     about: &About,
     shown: &[&str],

@@ -131,6 +131,7 @@ fn forecast() -> Forecast {
         shape: [2, 1, 4, 4],
         products: vec![Product { name: "physicnet".into(), data }],
         serving: None,
+        ensemble: None,
         model: "none".into(),
         candidate: false,
         revision: 0,

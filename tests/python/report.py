@@ -29,9 +29,10 @@ def whole(page, width):
     assert charts.count() > 10, charts.count()
     for i in range(charts.count()):
         assert charts.nth(i).get_attribute("aria-label"), i
-        assert charts.nth(i).locator("path.line").count() > 0, i
-    for section in ["skill", "contests", "fss", "spectra", "maps", "cases"]:
+        assert charts.nth(i).locator("path.line, rect.bar").count() > 0, i
+    for section in ["skill", "ensemble", "contests", "fss", "spectra", "maps", "cases"]:
         assert page.locator(f"#{section}-0").is_visible(), section
+    assert page.locator("#ensemble-0 rect.bar").count() >= 6
     assert page.locator("#atlas .atlas li").count() > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -65,6 +65,7 @@ fn forecast(sensor: &str, grid: &Grid, at: u64) -> Forecast {
         shape,
         products: vec![product("mean", 1.0), product("persistence", -1.0)],
         serving: None,
+        ensemble: None,
         model: "abc".into(),
         candidate: false,
         revision: 0,

@@ -134,6 +134,7 @@ fn forecast(grid: &Grid, leads: usize, random: &mut Random) -> Forecast {
             product("persistence", random.floats(count)),
         ],
         serving: None,
+        ensemble: None,
         model: Arc::from("abc"),
         candidate: false,
         revision: 2,
