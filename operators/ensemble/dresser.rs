@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::around::{Around, REACHES};
 use super::mixed;
 use super::quantile::Quantile;
-use super::ranks::Ranks;
+use super::ranks::{CURVE, Ranks};
 use super::sample::Sample;
 use crate::admission::Admitted;
 use crate::cropping::Transform;
@@ -103,16 +103,28 @@ impl Dresser {
         self.config.transforms.get(channel).copied().unwrap_or(Transform::Identity)
     }
 
-    /// What a forecast is dressed in now: of every lead and channel the reach of the least loss.
+    /// What a forecast is dressed in now: of every lead and channel the reach of the least loss. A lead
+    /// that nothing has verified yet takes after the longest that something has.
     fn ensemble(&self, forecast: &Forecast) -> Ensemble {
+        let [leads, channels, ..] = forecast.shape;
         let (mut reaches, mut curves) = (Vec::new(), Vec::new());
-        for all in self.known.ranks.chunks_exact(REACHES.len()) {
-            let known = all.iter().enumerate().filter(|(_, ranks)| ranks.known());
-            // Equal and not known yet: the pixel alone.
-            let best = known.min_by(|(_, a), (_, b)| a.loss().total_cmp(&b.loss()));
-            let Some((reach, best)) = best else { break };
-            reaches.push(reach as u8);
-            best.curve(&mut curves);
+        for lead in self.known.ranks.chunks_exact(REACHES.len() * channels.max(1)) {
+            let best = |all: &'_ [Ranks]| {
+                let known = all.iter().enumerate().filter(|(_, ranks)| ranks.known());
+                known.min_by(|(_, a), (_, b)| a.loss().total_cmp(&b.loss())).map(|(at, _)| at)
+            };
+            let all: Vec<_> = lead.chunks_exact(REACHES.len()).collect();
+            let Some(best) = all.iter().map(|all| best(all)).collect::<Option<Vec<_>>>() else {
+                break;
+            };
+            for (all, best) in all.into_iter().zip(best) {
+                reaches.push(best as u8);
+                all[best].curve(&mut curves);
+            }
+        }
+        while !reaches.is_empty() && reaches.len() < leads * channels {
+            reaches.extend_from_within(reaches.len() - channels..);
+            curves.extend_from_within(curves.len() - channels * CURVE..);
         }
         Ensemble {
             members: self.config.members,
