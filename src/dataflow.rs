@@ -9,7 +9,8 @@
 //!   └───────────────────────── pace: at most `in_flight` epochs ahead ─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Between admission and cropping every frame is given the network that is to see it.
+//! Between admission and cropping every frame is given the network that is to see it. Where an ensemble
+//! is asked for, served forecasts learn how sure they are on their way to the sinks.
 
 use std::rc::Rc;
 

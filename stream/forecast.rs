@@ -81,8 +81,7 @@ pub struct Ensemble {
     pub seed: u64,
     /// By channel, what errors are counted in, in transformed units.
     pub spreads: Vec<f32>,
-    /// By lead and channel, how far around a pixel its values are taken from; empty before anything was
-    /// verified.
+    /// By lead and channel, how far around a pixel its values are taken from.
     pub reaches: Vec<u8>,
     /// As many curves: which of these values come how often.
     pub curves: Vec<f32>,

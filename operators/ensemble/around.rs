@@ -5,6 +5,8 @@ pub(super) const AROUND: usize = 16;
 /// How far away they are, standard deviation in pixels at the first lead: the root of the lead times as
 /// far at another. Which of them is best is learnt. The first is no distance: the pixel alone.
 pub(super) const REACHES: [f32; 4] = [0.0, 0.5, 1.0, 2.0];
+/// Which of them counts before anything is known.
+pub(super) const USUAL: usize = 2;
 
 /// How far around it is looked how much the field varies, as a reach.
 const VARIES: f32 = 1.0;

@@ -9,8 +9,8 @@ use super::ranks::{CURVE, value};
 use crate::cropping::Transform;
 
 /// Every member's field of lead `lead` (counted from 1), f32 `[channel, y, x]` in the units of the
-/// data: the same every time. `transforms` are those that the errors were taken under. Before anything
-/// was verified they are all what is served; none where there is no ensemble.
+/// data: the same every time. `transforms` are those that the errors were taken under. None where there is
+/// no ensemble.
 pub fn members(forecast: &Forecast, lead: usize, transforms: &[Transform]) -> Vec<Vec<f32>> {
     let Some(ensemble) = &forecast.ensemble else { return Vec::new() };
     let [leads, channels, height, width] = forecast.shape;
@@ -44,7 +44,7 @@ pub(super) struct Drawing<'a> {
 }
 
 impl<'a> Drawing<'a> {
-    /// `None` where nothing is known of errors yet.
+    /// `None` where the forecast is no ensemble.
     pub(super) fn new(
         forecast: &'a Forecast,
         lead: usize,

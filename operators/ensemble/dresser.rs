@@ -7,10 +7,10 @@ use std::sync::Arc;
 use physicnet_stream::{Cadence, Ensemble, Forecast, Product, Time, route};
 use serde::{Deserialize, Serialize};
 
-use super::around::{Around, REACHES};
+use super::around::{Around, REACHES, USUAL};
 use super::mixed;
 use super::quantile::Quantile;
-use super::ranks::{CURVE, Ranks};
+use super::ranks::{CURVE, Ranks, prior};
 use super::sample::Sample;
 use crate::admission::Admitted;
 use crate::cropping::Transform;
@@ -104,7 +104,8 @@ impl Dresser {
     }
 
     /// What a forecast is dressed in now: of every lead and channel the reach of the least loss. A lead
-    /// that nothing has verified yet takes after the longest that something has.
+    /// that nothing has verified yet takes after the longest that something has; before there is one, the
+    /// values around a pixel are taken as they are.
     fn ensemble(&self, forecast: &Forecast) -> Ensemble {
         let [leads, channels, ..] = forecast.shape;
         let (mut reaches, mut curves) = (Vec::new(), Vec::new());
@@ -122,7 +123,11 @@ impl Dresser {
                 all[best].curve(&mut curves);
             }
         }
-        while !reaches.is_empty() && reaches.len() < leads * channels {
+        if reaches.is_empty() {
+            reaches.resize(channels, USUAL as u8);
+            (0..channels).for_each(|_| prior(&mut curves));
+        }
+        while reaches.len() < leads * channels {
             reaches.extend_from_within(reaches.len() - channels..);
             curves.extend_from_within(curves.len() - channels * CURVE..);
         }

@@ -36,8 +36,7 @@ impl Quantile {
         &self.name
     }
 
-    /// The field of all leads, f32 `[lead, channel, y, x]` in the units of the data; before anything
-    /// was verified it is what is served.
+    /// The field of all leads, f32 `[lead, channel, y, x]` in the units of the data.
     pub(super) fn field(&self, forecast: &Forecast, transforms: &[Transform]) -> Vec<f32> {
         let [leads, channels, ..] = forecast.shape;
         let planes = (1..=leads).flat_map(|lead| (0..channels).map(move |c| (lead, c)));

@@ -77,6 +77,13 @@ impl Ranks {
     }
 }
 
+/// The curve before anything was verified: the values around come as often as one another, and nothing
+/// beyond them.
+pub(super) fn prior(curve: &mut Vec<f32>) {
+    (0..KINDS).for_each(|_| positions(&[1.0; RANKS], curve));
+    curve.resize(curve.len() + KINDS * 2 * TAIL, 0.0);
+}
+
 /// Histograms of `N` classes, one after another; of every `sorts`th others stand in for what lacks to
 /// `enough`, as often as they came.
 fn filled<const N: usize>(

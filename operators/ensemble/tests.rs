@@ -156,24 +156,34 @@ fn forecasts_become_as_sure_as_they_were_right() {
 }
 
 #[test]
-fn before_anything_was_verified_all_is_what_is_served() {
+fn before_anything_was_verified_members_are_what_is_forecast_around() {
     let mut dresser = Dresser::new(config(), Known::default());
     let made = play(&mut dresser, 0, false);
     for lead in 1..=LEADS {
         let served = made.served().field(made.shape, lead, 0);
-        for member in members(&made, lead, &config().transforms) {
-            assert_eq!(member, served);
-        }
-    }
-    assert_eq!(made.products[1].data, made.products[0].data);
-    // One frame has verified the first lead of the first forecast, after which the second takes.
-    let made = play(&mut dresser, 1, false);
-    for lead in 1..=LEADS {
         let drawn = members(&made, lead, &config().transforms);
-        assert_ne!(drawn[0], made.served().field(made.shape, lead, 0), "lead {lead}");
+        assert_ne!(drawn[0], drawn[1]);
+        for member in drawn {
+            for (at, value) in member.iter().enumerate() {
+                let (y, x) = (at / SIDE, at % SIDE);
+                let near = served.iter().enumerate().filter(|(other, _)| {
+                    (other / SIDE).abs_diff(y) <= 4 && (other % SIDE).abs_diff(x) <= 4
+                });
+                let (low, high) = near
+                    .fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), (_, v)| {
+                        (l.min(*v), h.max(*v))
+                    });
+                assert!((low - 1e-4..=high + 1e-4).contains(value), "{value}: {low} to {high}");
+            }
+        }
     }
     assert!(members(&made, 0, &[]).is_empty() && members(&made, 3, &[]).is_empty());
     assert!(members(&forecast(1, false), 1, &[]).is_empty());
+    // One frame has verified the first lead of the first forecast, after which the second takes.
+    let next = play(&mut dresser, 1, false).ensemble.unwrap();
+    let half = next.curves.len() / 2;
+    assert_eq!(next.curves[..half], next.curves[half..]);
+    assert_ne!(next.curves, made.ensemble.unwrap().curves);
 }
 
 #[test]

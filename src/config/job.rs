@@ -441,7 +441,7 @@ mod tests {
                     folders.push(path);
                 } else if !matches!(&*kind, "yaml" | "yml" | "toml") {
                     continue;
-                } else if stem.contains("train") {
+                } else if stem.contains("train") || path.ends_with(format!("model/{stem}.{kind}")) {
                     load::<crate::training::TrainConfig>(&path).unwrap();
                 } else if stem.contains("simulate") {
                     load::<physicnet_connectors::synthetic::SyntheticSource>(&path).unwrap();

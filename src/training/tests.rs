@@ -22,6 +22,7 @@ mod loss;
 mod measures;
 mod missing;
 mod parent;
+mod sizes;
 mod stopping;
 
 const SIDE: usize = 16;
