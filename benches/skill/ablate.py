@@ -21,7 +21,7 @@ BASE = {
 VARIANTS = {
     "as it is (codes describe, the forecast does not see them)": {},
     "no codes": {"model": {"quantization": "none"}},
-    "the forecast sees the codes alone": {"model": {"quantization": "bottleneck"}},
+    "the forecast sees the codes alone": {"model": {"quantization": "hard"}},
     "no learned flow": {"model": {"learned_flow": False}},
     "no gate": {"model": {"gate": False}},
     "no residual": {"model": {"residual": False}},
@@ -34,7 +34,7 @@ VARIANTS = {
     "leads not weighed": {"loss": {"weigh_leads": False}},
     "trained with noise and holes": {"augment": {"noise": 0.1, "dropout": 0.1}},
     "the same, codes alone": {
-        "model": {"quantization": "bottleneck"}, "augment": {"noise": 0.1, "dropout": 0.1},
+        "model": {"quantization": "hard"}, "augment": {"noise": 0.1, "dropout": 0.1},
     },
 }
 FAULTS = {
