@@ -6,6 +6,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::cropping::Extent;
+use crate::layers::helped;
 use crate::swapping::Seat;
 
 /// What a stage does in one turn.
@@ -63,7 +64,7 @@ where
                     kept.append(&mut caps);
                     continue;
                 }
-                match logic(items) {
+                match helped(|| logic(items)) {
                     Ok(outputs) => {
                         for (cap, result) in caps.iter().zip(outputs) {
                             output.session(cap).give(result);

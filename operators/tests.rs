@@ -15,7 +15,7 @@ use crate::cropping::{Crop, Transform, View};
 use crate::encoding::Encode;
 use crate::experts::{Bank, Consult, Known, between};
 use crate::fusion::{Fuse, FuseConfig};
-use crate::layers::Boundary;
+use crate::layers::{Boundary, crew};
 use crate::model::{Batch, Checkpoint, Expert, ModelConfig, Quantization, Serve, VariableConfig};
 use crate::quantization::{Quantize, Usage};
 use crate::swapping::Appoint;
@@ -112,7 +112,9 @@ fn stream(
     let (checkpoint, catalogue) = (checkpoint.clone(), catalogue.clone());
     let products = ["mean", "sharp", "persistence", "advection", "trend"];
     let config = FuseConfig { products: products.map(str::to_owned).to_vec() };
+    let pieces = crew::CUT.get();
     timely::execute(timely::Config::process(workers), move |worker| {
+        crew::CUT.set(pieces);
         let send = send.lock().unwrap().clone();
         let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
         let failure = Failure::default();
@@ -314,6 +316,10 @@ fn nothing_but_the_sensor_decides_its_forecasts() {
         let told =
             bits(&stream(&checkpoint, &catalogue, frames.clone(), workers, batch, per_epoch));
         assert!(told == alone, "{workers} workers, batch {batch}, {per_epoch} frames an epoch");
+    }
+    for (pieces, workers) in [(1, 1), (2, 1), (3, 2), (7, 1)] {
+        let told = || stream(&checkpoint, &catalogue, together.clone(), workers, 8, 24);
+        assert!(bits(&crew::cut(pieces, told)) == alone, "kernels in {pieces} pieces");
     }
 }
 

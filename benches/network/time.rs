@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use physicnet_operators::experts::{Known, between};
+use physicnet_operators::layers::helped;
 use physicnet_operators::model::{Batch, Checkpoint, PhysicNet};
 
 /// Pixels that are computed together, as a stage on a CPU does.
@@ -65,7 +66,8 @@ pub(crate) fn answer(checkpoint: &Checkpoint, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// Does the work so many times, on so many threads.
+/// Does the work so many times, on so many threads; on several, the idle ones help the others, as
+/// in a job. There are to be as many cores, then.
 fn spread(threads: usize, times: usize, work: &(impl Fn() -> Result<()> + Sync)) -> Result<()> {
     let next = AtomicUsize::new(0);
     let turns = || -> Result<()> {
@@ -74,8 +76,9 @@ fn spread(threads: usize, times: usize, work: &(impl Fn() -> Result<()> + Sync))
         }
         Ok(())
     };
+    let turns = || if threads > 1 { helped(turns) } else { turns() };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(turns)).collect();
+        let others: Vec<_> = (1..threads.min(times)).map(|_| scope.spawn(turns)).collect();
         turns()?;
         others.into_iter().try_for_each(|other| match other.join() {
             Ok(told) => told,

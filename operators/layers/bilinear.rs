@@ -9,6 +9,9 @@ use super::Boundary;
 /// Places that are worked out together.
 pub(crate) const LANES: usize = 16;
 
+/// What one look-up costs, in multiply-adds of a convolution.
+pub(crate) const LOOK_UP: usize = 100;
+
 /// Where one axis of the places lies: the two indices around each, the share of the second, and
 /// 1 where the coordinate moves with the step (0 where it is clamped).
 pub(crate) struct Axis {

@@ -1,5 +1,7 @@
 //! Convolution with bias, `same` size, stride 1: weights `(out, in, k, k)` as PyTorch keeps them.
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor, bail};
@@ -7,7 +9,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::correlate::correlate;
 use super::kernel::{self, Shape};
-use super::{Boundary, portable, values};
+use super::{Boundary, crew, portable, values};
 
 /// How the weights of a convolution start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,28 +117,27 @@ fn dims4(layout: &Layout) -> Result<[usize; 4]> {
     }
 }
 
-/// The plane `(rows, columns, depth)` with `pad` pixels around it by the boundary.
+/// Some rows of a plane `(rows, columns, depth)`, with one pixel around them by the boundary.
 fn padded(
     plane: &[f32],
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    pad: usize,
+    [rows, columns, depth]: [usize; 3],
+    some: Range<usize>,
     boundary: Boundary,
     to: &mut Vec<f32>,
 ) {
     to.clear();
-    let pad = pad as isize;
-    for y in -pad..rows as isize + pad {
+    for y in some.start as isize - 1..=some.end as isize {
         let line = &plane[boundary.index(y, rows) * columns * depth..][..columns * depth];
-        for x in -pad..0 {
-            to.extend_from_slice(&line[boundary.index(x, columns) * depth..][..depth]);
-        }
+        let pixel = |x| &line[boundary.index(x, columns) * depth..][..depth];
+        to.extend_from_slice(pixel(-1));
         to.extend_from_slice(line);
-        for x in columns as isize..columns as isize + pad {
-            to.extend_from_slice(&line[boundary.index(x, columns) * depth..][..depth]);
-        }
+        to.extend_from_slice(pixel(columns as isize));
     }
+}
+
+thread_local! {
+    /// A band of a padded plane: the allocator would give and take its pages at every band.
+    static PADDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 impl CustomOp3 for Convolve {
@@ -167,17 +168,30 @@ impl CustomOp3 for Convolve {
                 Arc::new(kernel::pack(&shape, |o, i, tap| w[(o * cin + i) * k * k + tap]))
             }
         };
-        let (size, result) = (rows * columns * cin, rows * columns * cout);
-        let mut y = vec![0.0; b * result];
-        let mut plane = Vec::new();
-        for (image, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(result)) {
-            if k == 1 {
-                kernel::convolve(image, &shape, &packed, bias, self.relu, y);
-            } else {
-                padded(image, rows, columns, cin, 1, self.boundary, &mut plane);
-                kernel::convolve(&plane, &shape, &packed, bias, self.relu, y);
+        let mut y = vec![0.0; b * rows * columns * cout];
+        let cost = y.len() * cin * k * k;
+        crew::rows(&mut y, columns * cout, cost, |first, y| {
+            let (mut row, mut rest) = (first, y);
+            while !rest.is_empty() {
+                // As many rows as stay in the second-level cache, of one image.
+                let (n, at) = (row / rows, row % rows);
+                let some = shape.band().min(rows - at).min(rest.len() / (columns * cout));
+                let (y, others) = rest.split_at_mut(some * columns * cout);
+                let image = &x[n * rows * columns * cin..][..rows * columns * cin];
+                let band = Shape { rows: some, ..shape };
+                if k == 1 {
+                    let x = &image[at * columns * cin..][..some * columns * cin];
+                    kernel::convolve(x, &band, &packed, bias, self.relu, y);
+                } else {
+                    PADDED.with_borrow_mut(|plane| {
+                        let size = [rows, columns, cin];
+                        padded(image, size, at..at + some, self.boundary, plane);
+                        kernel::convolve(plane, &band, &packed, bias, self.relu, y);
+                    });
+                }
+                (row, rest) = (row + some, others);
             }
-        }
+        });
         Ok((CpuStorage::F32(y), Dims::from((b, rows, columns, cout))))
     }
 
@@ -280,7 +294,7 @@ impl CustomOp2 for InputGradient {
                 kernel::convolve(&plane, &shape, &packed, &[], false, &mut wide);
                 fold(&wide, rows, columns, cin, dx);
             } else {
-                padded(image, rows, columns, cout, 1, self.boundary, &mut plane);
+                padded(image, [rows, columns, cout], 0..rows, self.boundary, &mut plane);
                 kernel::convolve(&plane, &shape, &packed, &[], false, dx);
             }
         }
@@ -346,7 +360,7 @@ impl CustomOp2 for WeightGradient {
             if k == 1 {
                 correlate(image, g, &shape, &mut spare, &mut sums);
             } else {
-                padded(image, rows, columns, cin, 1, self.boundary, &mut plane);
+                padded(image, [rows, columns, cin], 0..rows, self.boundary, &mut plane);
                 correlate(&plane, g, &shape, &mut spare, &mut sums);
             }
         }

@@ -35,6 +35,11 @@ impl Shape {
         (self.columns + self.k - 1) * self.cin
     }
 
+    /// Rows that are worked on together: their input stays in the second-level cache.
+    pub(super) fn band(&self) -> usize {
+        (50_000 / self.stride().max(1)).max(1)
+    }
+
     /// Values of a patch in one row of the input plane.
     pub(super) fn run(&self) -> usize {
         self.k * self.cin
@@ -95,8 +100,7 @@ impl Kernel for Convolution<'_> {
     fn run<const FMA: bool>(mut self) {
         let Shape { rows, columns, cout, .. } = *self.shape;
         let depth = self.shape.k * self.shape.run();
-        // Rows that are worked on together: their input stays in the second-level cache.
-        let band = (50_000 / self.shape.stride().max(1)).max(1);
+        let band = self.shape.band();
         for row in (0..rows).step_by(band) {
             let pixels = row * columns..rows.min(row + band) * columns;
             for (c, n) in blocks(cout) {

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::{Boundary, portable, values};
+use super::{Boundary, crew, portable, values};
 
 /// Folds each `r` x `r` patch into channels: `(B, H, W, C) -> (B, H/r, W/r, C*r*r)`, channel order
 /// as PyTorch's `pixel_unshuffle`: channel, then row offset, then column offset.
@@ -40,6 +40,9 @@ pub fn upsample_bilinear(x: &Tensor, r: usize, boundary: Boundary) -> Result<Ten
     let layer = Linear { kind: Kind::Upsample, r, boundary };
     layer.on(x, |x| portable::upsample(x, r, boundary))
 }
+
+/// What a value costs that is moved or mixed, in multiply-adds of a convolution.
+const VALUE: usize = 30;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -111,14 +114,37 @@ impl CustomOp1 for Linear {
         let (x, r) = (values(storage, layout)?, self.r);
         let size = dims[1] * dims[2] * dims[3];
         let mut y = vec![0.0; b * size];
-        for (x, y) in x.chunks_exact((h * w * c).max(1)).zip(y.chunks_exact_mut(size.max(1))) {
-            match self.kind {
-                Kind::Unshuffle => fold(x, y, w / r, c, r),
-                Kind::Shuffle => unfold(x, y, w, c / (r * r), r),
-                Kind::Pool => pool(x, y, w, c, r),
-                Kind::Spread => spread(x, y, w, c, r),
-                Kind::Upsample => upsample(x, y, [h, w, c], r, self.boundary),
-                Kind::Gather => gather(x, y, [h / r, w / r, c], r, self.boundary),
+        let images = || x.chunks_exact((h * w * c).max(1));
+        // A row of patches is all that one row of their folded plane is of.
+        let (patches, cost) = (r * w * c, y.len() * VALUE);
+        match self.kind {
+            Kind::Unshuffle => crew::rows(&mut y, patches, cost, |row, y| {
+                fold(&x[row * patches..][..y.len()], y, w / r, c, r);
+            }),
+            Kind::Shuffle => crew::rows(&mut y, w * c, cost, |row, y| {
+                unfold(&x[row * w * c..][..y.len()], y, w, c / (r * r), r);
+            }),
+            Kind::Pool => crew::rows(&mut y, w / r * c, r * r * cost, |row, y| {
+                pool(&x[row * patches..][..y.len() * r * r], y, w, c, r);
+            }),
+            Kind::Upsample => {
+                let taps = [taps(h, r, self.boundary), taps(w, r, self.boundary)];
+                for (x, y) in images().zip(y.chunks_exact_mut(size.max(1))) {
+                    crew::rows(y, w * r * c, size * VALUE, |row, y| {
+                        upsample(x, y, [w, c], [&taps[0][row..], &taps[1]]);
+                    });
+                }
+            }
+            // Gradients alone.
+            Kind::Spread => {
+                images()
+                    .zip(y.chunks_exact_mut(size.max(1)))
+                    .for_each(|(x, y)| spread(x, y, w, c, r));
+            }
+            Kind::Gather => {
+                let size = [h / r, w / r, c];
+                let pairs = images().zip(y.chunks_exact_mut(size.iter().product::<usize>().max(1)));
+                pairs.for_each(|(x, y)| gather(x, y, size, r, self.boundary));
             }
         }
         Ok((CpuStorage::F32(y), Shape::from(&dims)))
@@ -180,8 +206,11 @@ fn spread(x: &[f32], y: &mut [f32], w: usize, c: usize, r: usize) {
     }
 }
 
-/// For each fine index: the two coarse ones around it and the share of the second.
-pub(super) fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<(usize, usize, f32)> {
+/// The two coarse indices around a fine one and the share of the second.
+type Tap = (usize, usize, f32);
+
+/// The taps of each fine index.
+pub(super) fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<Tap> {
     let tap = |fine: usize| {
         let at = (fine as f32 + 0.5) / r as f32 - 0.5;
         let low = at.floor();
@@ -191,10 +220,10 @@ pub(super) fn taps(len: usize, r: usize, boundary: Boundary) -> Vec<(usize, usiz
     (0..len * r).map(tap).collect()
 }
 
-fn upsample(x: &[f32], y: &mut [f32], [h, w, c]: [usize; 3], r: usize, boundary: Boundary) {
-    let columns = taps(w, r, boundary);
+/// Some rows of an up-sampled plane, whose taps are given for them and for all columns.
+fn upsample(x: &[f32], y: &mut [f32], [w, c]: [usize; 2], [rows, columns]: [&[Tap]; 2]) {
     let mut line = vec![0.0; w * c];
-    for (&(a, b, t), y) in taps(h, r, boundary).iter().zip(y.chunks_exact_mut(w * r * c)) {
+    for (&(a, b, t), y) in rows.iter().zip(y.chunks_exact_mut(columns.len() * c)) {
         let (above, below) = (&x[a * w * c..][..w * c], &x[b * w * c..][..w * c]);
         for ((l, u), v) in line.iter_mut().zip(above).zip(below) {
             *l = u + (v - u) * t;

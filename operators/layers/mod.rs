@@ -2,8 +2,9 @@
 //!
 //! candle's own convolutions, up-samplings and pools are slow on CPU, and several have wrong or
 //! missing gradients; each layer here has a slow obvious oracle and a finite-difference check
-//! beside it. Every kernel runs on one thread and sums each output in one fixed order, so a
-//! sample's result does not depend on its batch. Off the CPU each takes its portable form.
+//! beside it. Every kernel sums each output on one thread and in one fixed order, so a sample's
+//! result depends neither on its batch nor on how many cores there are. Off the CPU each takes its
+//! portable form.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -13,6 +14,7 @@ pub(crate) mod bilinear;
 mod code;
 mod conv;
 mod correlate;
+pub(crate) mod crew;
 mod kernel;
 mod linear;
 pub(crate) mod moments;
@@ -25,6 +27,7 @@ mod tests;
 
 pub use code::nearest_code;
 pub use conv::{Conv, Start};
+pub use crew::helped;
 pub use linear::{avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear};
 pub use warp::warp;
 pub(crate) use warp::warp_planes;

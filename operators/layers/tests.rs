@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::*;
 
-fn wave(dims: &[usize], seed: f32) -> Tensor {
+pub(super) fn wave(dims: &[usize], seed: f32) -> Tensor {
     let count: usize = dims.iter().product();
     let data: Vec<f32> = (0..count).map(|k| ((k as f32 + seed) * 0.737).sin()).collect();
     Tensor::from_vec(data, dims, &Device::Cpu).unwrap()
@@ -58,7 +58,7 @@ fn check_gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
     }
 }
 
-fn conv(weight: &Tensor, bias: &Tensor, boundary: Boundary) -> Conv {
+pub(super) fn conv(weight: &Tensor, bias: &Tensor, boundary: Boundary) -> Conv {
     let tensors = [("weight", weight), ("bias", bias)];
     let tensors = tensors.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);

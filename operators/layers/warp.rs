@@ -1,10 +1,12 @@
 //! Semi-Lagrangian backward warp: each pixel takes the image's value where it came from.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::bilinear::{Axis, LANES, LONGEST, Quads};
+use super::bilinear::{Axis, LANES, LONGEST, LOOK_UP, Quads};
 use super::simd::{Kernel, run};
-use super::{Boundary, portable, values};
+use super::{Boundary, crew, portable, values};
 
 /// `out(p) = image(p + flow(p))`, bilinear, for each of L displacements: image `(B, H, W, C)`, flow
 /// `(B, H, W, 2 L)` in pixels as (dx, dy) pairs, out `(B, H, W, L * C)`. Open domains clamp the
@@ -41,7 +43,11 @@ pub(crate) fn warp_planes(
     let sizes = &Sizes { batch: 1, rows, columns, channels, leads };
     let place = |sample: usize| sample % leads * channels * pixels + sample / leads;
     let places: Vec<usize> = (0..columns * leads).map(place).collect();
-    run(Carry { sizes, boundary, image, flow, pass: Pass::Planes(&places), out });
+    for k in 0..channels {
+        let quads = &Quads::new(image, (rows, columns), (channels, k), boundary);
+        let to = To::Planes(&places, &mut out[k * pixels..]);
+        run(Carry { sizes, boundary, quads, flow, rows: 0..rows, to });
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -78,23 +84,23 @@ impl Sizes {
         }
     }
 
-    /// Calls `visit(first sample, samples, x, y)` for the samples of image `n` in their order; a
-    /// sample is one lead of one pixel, numbered through the batch.
+    /// Calls `visit(first sample, samples, x, y)` for the samples of some rows in their order; a
+    /// sample is one lead of one pixel. Rows and samples are numbered through the batch.
     #[inline(always)]
     fn each(
         &self,
-        n: usize,
+        rows: Range<usize>,
         flow: &[f32],
         boundary: Boundary,
         mut visit: impl FnMut(usize, usize, &Axis, &Axis),
     ) {
         let line = self.columns * self.leads;
         let columns: Vec<f32> = (0..line).map(|sample| (sample / self.leads) as f32).collect();
-        for row in 0..self.rows {
-            let y = [row as f32; LANES];
+        for row in rows {
+            let y = [(row % self.rows) as f32; LANES];
             for at in (0..line).step_by(LANES) {
                 let count = LANES.min(line - at);
-                let first = (n * self.rows + row) * line + at;
+                let first = row * line + at;
                 let (mut dx, mut dy) = ([0.0; LANES], [0.0; LANES]);
                 let (steps, _) = flow[2 * first..].as_chunks::<2>();
                 // A whole vector is faster than any other number.
@@ -145,56 +151,80 @@ fn put(values: [f32; LANES], count: usize, to: &mut [f32]) {
     }
 }
 
-/// Which result a pass makes.
-#[derive(Clone, Copy)]
-enum Pass<'a> {
-    Image,
-    /// The same in planes; where the samples of a line lie in its first.
-    Planes(&'a [usize]),
-    /// The gradient of the flow, from that of the result.
-    OfFlow(&'a [f32]),
-    /// The gradient of the image, from that of the result.
-    OfImage(&'a [f32]),
-}
-
+/// One channel of some rows, numbered through the batch, carried.
 struct Carry<'a> {
     sizes: &'a Sizes,
     boundary: Boundary,
-    image: &'a [f32],
+    quads: &'a Quads,
     flow: &'a [f32],
-    pass: Pass<'a>,
-    out: &'a mut [f32],
+    rows: Range<usize>,
+    to: To<'a>,
+}
+
+/// Where the values go.
+enum To<'a> {
+    /// These rows of the result; the channel.
+    Rows(&'a mut [f32], usize),
+    /// The channel's planes; where the samples of a line lie in the first of its lines.
+    Planes(&'a [usize], &'a mut [f32]),
 }
 
 impl Kernel for Carry<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Self { sizes, boundary, image, flow, pass, out } = self;
-        let (c, plane) = (sizes.channels, (sizes.rows, sizes.columns));
-        let size = plane.0 * plane.1 * c;
+        let Self { sizes, boundary, quads, flow, rows, mut to } = self;
+        let begin = rows.start * sizes.columns * sizes.leads;
+        sizes.each(rows, flow, boundary, |first, count, x, y| {
+            let mixed = quads.at::<FMA>(x, y);
+            match &mut to {
+                To::Rows(out, k) => {
+                    let c = sizes.channels;
+                    let out = &mut out[(first - begin) * c..][..count * c];
+                    if c == 1 {
+                        put(mixed, count, out);
+                    } else {
+                        out.iter_mut().skip(*k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
+                    }
+                }
+                To::Planes(places, out) => {
+                    let (row, at) = (first / places.len(), first % places.len());
+                    let line = &mut out[row * sizes.columns..];
+                    let places = &places[at..at + count];
+                    mixed.iter().zip(places).for_each(|(v, at)| line[*at] = *v);
+                }
+            }
+        });
+    }
+}
+
+/// Which gradient a pass makes, from that of the result.
+#[derive(Clone, Copy)]
+enum Pass {
+    OfFlow,
+    OfImage,
+}
+
+struct Back<'a> {
+    sizes: &'a Sizes,
+    boundary: Boundary,
+    image: &'a [f32],
+    flow: &'a [f32],
+    gradient: &'a [f32],
+    pass: Pass,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Back<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self { sizes, boundary, image, flow, gradient, pass, out } = self;
+        let c = sizes.channels;
+        let size = sizes.rows * sizes.columns * c;
         for n in 0..sizes.batch {
             let image = &image[n * size..][..size];
+            let rows = n * sizes.rows..(n + 1) * sizes.rows;
             match pass {
-                Pass::Image | Pass::Planes(_) => (0..c).for_each(|k| {
-                    let quads = Quads::new(image, plane, (c, k), boundary);
-                    sizes.each(n, flow, boundary, |first, count, x, y| {
-                        let mixed = quads.at::<FMA>(x, y);
-                        if let Pass::Planes(places) = pass {
-                            let (row, at) = (first / places.len(), first % places.len());
-                            let line = &mut out[(k * sizes.rows + row) * sizes.columns..];
-                            let places = &places[at..at + count];
-                            mixed.iter().zip(places).for_each(|(v, at)| line[*at] = *v);
-                            return;
-                        }
-                        let out = &mut out[first * c..][..count * c];
-                        if c == 1 {
-                            put(mixed, count, out);
-                        } else {
-                            out.iter_mut().skip(k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
-                        }
-                    });
-                }),
-                Pass::OfFlow(gradient) => sizes.each(n, flow, boundary, |first, count, x, y| {
+                Pass::OfFlow => sizes.each(rows, flow, boundary, |first, count, x, y| {
                     let corners = sizes.corners(x, y);
                     let gradient = &gradient[first * c..][..count * c];
                     let (mut dx, mut dy, mut g) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -216,7 +246,7 @@ impl Kernel for Carry<'_> {
                         to[1] = dy[j] * y.free[j];
                     }
                 }),
-                Pass::OfImage(gradient) => sizes.each(n, flow, boundary, |first, count, x, y| {
+                Pass::OfImage => sizes.each(rows, flow, boundary, |first, count, x, y| {
                     let corners = sizes.corners(x, y);
                     let out = &mut out[n * size..][..size];
                     let gradient = gradient[first * c..][..count * c].chunks_exact(c);
@@ -262,9 +292,22 @@ impl CustomOp2 for Warp {
         let sizes = Sizes::new(l1.dims(), l2.dims())?;
         let Sizes { batch, rows, columns, leads, channels } = sizes;
         let mut out = vec![0.0; batch * rows * columns * leads * channels];
-        let (image, flow, pass) = (values(s1, l1)?, values(s2, l2)?, Pass::Image);
+        let (image, flow) = (values(s1, l1)?, values(s2, l2)?);
         let (boundary, sizes) = (self.boundary, &sizes);
-        run(Carry { sizes, boundary, image, flow, pass, out: &mut out });
+        let (size, line) = (rows * columns * channels, columns * leads * channels);
+        for (n, out) in out.chunks_exact_mut((rows * line).max(1)).enumerate() {
+            for k in 0..channels {
+                let image = &image[n * size..][..size];
+                let quads = &Quads::new(image, (rows, columns), (channels, k), boundary);
+                let cost = rows * columns * leads * LOOK_UP;
+                crew::rows(out, line, cost, |first, out| {
+                    let first = n * rows + first;
+                    let some = first..first + out.len() / line;
+                    let to = To::Rows(out, k);
+                    run(Carry { sizes, boundary, quads, flow, rows: some, to });
+                });
+            }
+        }
         Ok((CpuStorage::F32(out), Shape::from((batch, rows, columns, leads * channels))))
     }
 
@@ -311,12 +354,10 @@ impl CustomOp3 for WarpGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = &Sizes::new(l1.dims(), l2.dims())?;
         let (image, flow, gradient) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
-        let (pass, layout) = match self.of_flow {
-            true => (Pass::OfFlow(gradient), l2),
-            false => (Pass::OfImage(gradient), l1),
-        };
+        let (pass, layout) = if self.of_flow { (Pass::OfFlow, l2) } else { (Pass::OfImage, l1) };
         let mut out = vec![0.0; layout.shape().elem_count()];
-        run(Carry { sizes, boundary: self.boundary, image, flow, pass, out: &mut out });
+        let boundary = self.boundary;
+        run(Back { sizes, boundary, image, flow, gradient, pass, out: &mut out });
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 }

@@ -2,7 +2,8 @@
 
 use super::plane::bilinear;
 use crate::layers::Boundary;
-use crate::layers::bilinear::{Axis, LANES, LONGEST, Quads};
+use crate::layers::bilinear::{Axis, LANES, LONGEST, LOOK_UP, Quads};
+use crate::layers::crew;
 use crate::layers::simd::{Kernel, run};
 
 /// Displacements of leads `1..=leads` composed from the steady backward flow `v`.
@@ -27,8 +28,11 @@ pub fn displacements(
     let mut out = vec![0.0; height * width * 2 * leads];
     if !out.is_empty() {
         let of = |k| Quads::new(v, (height, width), (2, k), boundary);
-        let flow = [of(0), of(1)];
-        run(Paths { v, flow, size: [height, width], leads, boundary, out: &mut out });
+        let flow = &[of(0), of(1)];
+        let cost = 2 * height * width * leads * LOOK_UP;
+        crew::rows(&mut out, width * 2 * leads, cost, |row, out| {
+            run(Paths { v, flow, size: [height, width], leads, boundary, row, out });
+        });
     }
     out
 }
@@ -36,11 +40,13 @@ pub fn displacements(
 struct Paths<'a> {
     v: &'a [f32],
     /// Both components of `v`.
-    flow: [Quads; 2],
+    flow: &'a [Quads; 2],
     /// Height and width.
     size: [usize; 2],
     leads: usize,
     boundary: Boundary,
+    /// The first row of `out`.
+    row: usize,
     out: &'a mut [f32],
 }
 
@@ -48,8 +54,8 @@ impl Kernel for Paths<'_> {
     /// A step waits for the one before it: so pixels go side by side, through all their leads.
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Self { v, flow, size: [height, width], leads, boundary, out } = self;
-        for y in 0..height {
+        let Self { v, flow, size: [height, width], leads, boundary, row, out } = self;
+        for (y, out) in (row..).zip(out.chunks_exact_mut(width * 2 * leads)) {
             for first in (0..width).step_by(LANES) {
                 let count = LANES.min(width - first);
                 let pixel = y * width + first;
@@ -58,7 +64,7 @@ impl Kernel for Paths<'_> {
                 let (mut sx, mut sy) = ([0.0; LANES], [0.0; LANES]);
                 let start = v[2 * pixel..][..2 * count].as_chunks::<2>().0;
                 sx.iter_mut().zip(&mut sy).zip(start).for_each(|((x, y), v)| [*x, *y] = *v);
-                let out = &mut out[pixel * 2 * leads..][..count * 2 * leads];
+                let out = &mut out[first * 2 * leads..][..count * 2 * leads];
                 for lead in 0..leads {
                     let half = |d: &[f32; LANES], s: &[f32; LANES]| {
                         let mut half = [0.0; LANES];
