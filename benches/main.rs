@@ -21,7 +21,7 @@ use physicnet_operators::admission::Admitted;
 use physicnet_operators::cropping::{Cropped, crop, fill_missing, model_input};
 use physicnet_operators::encoding::Features;
 use physicnet_operators::experts::{Known, between};
-use physicnet_operators::layers::Boundary;
+use physicnet_operators::layers::{Boundary, helped};
 use physicnet_operators::model::{Checkpoint, ModelConfig, PhysicNet};
 use physicnet_stream::{Frame, Stop};
 
@@ -196,7 +196,7 @@ fn stream(store: &Path, checkpoint: &Path, workers: usize) -> Result<Cost> {
     })
 }
 
-/// A plain loop over the same store that also encodes each frame once.
+/// A plain loop over the same store that also encodes each frame once, helped as the stages are.
 fn by_hand(store: &Path, checkpoint: &Path) -> Result<Cost> {
     Cost::of(|| {
         let net = Checkpoint::load(checkpoint)?.network(&Device::Cpu)?;
@@ -206,13 +206,13 @@ fn by_hand(store: &Path, checkpoint: &Path) -> Result<Cost> {
             let mut ring = VecDeque::new();
             for frame in 0..archive.times(sensor).len() {
                 let cropped = crop(admitted(archive.read(sensor, frame)?), known, &net.config);
-                let features = encode(&net, &cropped)?;
+                let features = helped(|| encode(&net, &cropped))?;
                 ring.push_back((cropped, features));
                 if ring.len() > net.config.history {
                     ring.pop_front();
                 }
                 if ring.len() == net.config.history {
-                    forecast(&net, &ring)?;
+                    helped(|| forecast(&net, &ring))?;
                 }
                 frames += 1;
             }
@@ -284,8 +284,8 @@ fn new_frame(history: usize) -> Result<(f64, f64)> {
         }
         Ok(least)
     };
-    let encoding = least(&mut || encode(&net, cropped).map(drop))?;
-    let rest = least(&mut || forecast(&net, &ring).map(drop))?;
+    let encoding = least(&mut || helped(|| encode(&net, cropped)).map(drop))?;
+    let rest = least(&mut || helped(|| forecast(&net, &ring)).map(drop))?;
     Ok((encoding, rest))
 }
 

@@ -11,11 +11,11 @@ use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError
 use std::thread::Thread;
 
 /// What a piece is worth at least: the time that so many multiply-adds of a convolution take.
-const LEAST: usize = 1 << 18;
+const LEAST: usize = 1 << 19;
 /// Pieces for each core: who comes late, or is held up by another program, does fewer.
 const EACH: usize = 4;
 /// How often a helper looks for the next kernel before it sleeps: some tens of microseconds.
-const LOOKS: usize = 1000;
+const LOOKS: usize = 3000;
 
 /// Runs `work`, a stage's or a program's, whose kernels may use the cores that are idle; meanwhile
 /// this thread's counts as busy.
@@ -168,13 +168,19 @@ impl Helper {
                     work(hand);
                 }
                 looks = 0;
-            } else if looks < LOOKS && crew.idle.load(Ordering::Relaxed) > 0 {
+            } else if looks < LOOKS && self.may_look(crew) {
                 looks += 1;
                 std::hint::spin_loop();
             } else {
                 std::thread::park();
             }
         }
+    }
+
+    /// Whether its core is still its own: lent to it, or nobody's.
+    fn may_look(&self, crew: &Crew) -> bool {
+        let lent = self.hired.load(Ordering::Relaxed);
+        crew.idle.load(Ordering::Relaxed) + isize::from(lent) > 0
     }
 
     /// Takes back what it has not begun, or waits until that is done. `false` where it panicked.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The method is the inverse search of Kroeger et al. (2016, arXiv 1603.03590) with a variational
-//! refinement in the manner of Brox et al. (2004). Plain `f32` slices, one thread, the same bits every time.
+//! refinement in the manner of Brox et al. (2004). Plain `f32` slices, the same bits every time: the
+//! estimate is one thread's work, and idle cores help to follow the paths of the leads.
 //! Nothing here knows of networks, frames or the dataflow.
 
 mod advect;

@@ -1,9 +1,12 @@
 //! Who helps, and that nobody can tell by the results.
 
+use std::rc::Rc;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
 use candle_core::Tensor;
+use physicnet_stream::Failure;
+use timely::dataflow::operators::vec::ToStream;
 
 use super::super::tests::{conv, wave};
 use super::super::{
@@ -11,6 +14,7 @@ use super::super::{
 };
 use super::*;
 use crate::experts::flow;
+use crate::stage::{Turn, stage};
 
 fn crew(cores: usize) -> &'static Crew {
     Box::leak(Box::new(Crew::of(cores)))
@@ -122,6 +126,26 @@ fn only_what_is_large_is_cut_and_only_where_one_may() {
     assert!(!HELPED.get());
     let panics = std::panic::catch_unwind(|| helped(|| panic!("this one is meant")));
     assert!(panics.is_err() && !HELPED.get());
+}
+
+#[test]
+fn the_stages_of_a_job_are_helped() {
+    let done = timely::execute_directly(|worker| {
+        let (done, failure) = (Rc::new(Cell::new(0)), Failure::default());
+        let count = Rc::clone(&done);
+        worker.dataflow::<u64, _, _>(|scope| {
+            let logic = move |items: Vec<u32>| {
+                assert!(HELPED.get());
+                count.set(count.get() + items.len());
+                Ok(items)
+            };
+            stage((0..3).to_stream(scope), "Test", Turn::All, |_| 1, failure, |_| (), logic);
+        });
+        while worker.step() {}
+        assert!(!HELPED.get());
+        done.get()
+    });
+    assert_eq!(done, 3);
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
