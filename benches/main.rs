@@ -239,7 +239,8 @@ fn encode(net: &PhysicNet, cropped: &Cropped) -> Result<Features> {
 /// What the experts' and the fusion's operators do, without them.
 fn forecast(net: &PhysicNet, ring: &VecDeque<(Cropped, Features)>) -> Result<Vec<f32>> {
     let planes: Vec<_> = ring.iter().map(|(c, _)| Rc::clone(&c.values)).collect();
-    let (newest, previous) = (fill_missing(&planes), fill_missing(&planes[..planes.len() - 1]));
+    let (newest, previous) =
+        (fill_missing(&planes, 1, &[]), fill_missing(&planes[..planes.len() - 1], 1, &[]));
     let extent = ring[0].0.extent;
     let (h, w) = (extent.height, extent.width);
     let transform = &net.config.variables[0].transform;

@@ -271,7 +271,11 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         path.as_deref().map(report::check).transpose().context(flag)?;
     }
     let wanted = Wanted { against: flags.against, study: flags.report.is_some() };
-    let Evaluation { report, study } = evaluate(&job, &period, &wanted, &interruptible()?)?;
+    let stop = interruptible()?;
+    let Evaluation { report, study } = evaluate(&job, &period, &wanted, &stop)?;
+    if stop.stopped() {
+        tracing::warn!("stopped before the end: the scores are of what was forecast by then");
+    }
     if report.sensors.is_empty() {
         let irregular = job.sources()?.into_iter().find_map(|source| match source {
             Source::Zarr(store) => Some((shown(&store.config().path), store.irregular()?)),

@@ -81,6 +81,8 @@ pub struct Ensemble {
     pub seed: u64,
     /// By channel, what errors are counted in, in transformed units.
     pub spreads: Vec<f32>,
+    /// By channel, the least and the largest that it has been, transformed: only what is served goes beyond.
+    pub bounds: Vec<[f32; 2]>,
     /// By lead and channel, how far around a pixel its values are taken from.
     pub reaches: Vec<u8>,
     /// As many curves: which of these values come how often.

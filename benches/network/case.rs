@@ -31,7 +31,7 @@ pub(crate) fn batch(
         let planes: Vec<_> = views.iter().map(|view| Rc::clone(&view.values)).collect();
         let extent = *extent.insert(views[0].extent);
         for (t, view) in views.iter().enumerate() {
-            frames.extend(extent.pad(&fill_missing(&planes[..=t]), channels));
+            frames.extend(extent.pad(&fill_missing(&planes[..=t], 1, &[]), channels));
             let known = view.values.iter().map(|value| f32::from(u8::from(!value.is_nan())));
             let mut known = extent.pad(&known.collect::<Vec<_>>(), channels);
             for (at, pixel) in known.chunks_exact_mut(channels).enumerate() {
@@ -42,7 +42,7 @@ pub(crate) fn batch(
             mask.extend(known);
         }
         let first = |planes: &[Rc<Vec<f32>>]| -> Vec<f32> {
-            fill_missing(planes).into_iter().step_by(channels).collect()
+            fill_missing(planes, 1, &[]).into_iter().step_by(channels).collect()
         };
         let (newest, previous) = (first(&planes), first(&planes[..history - 1]));
         let transform = &config.variables[0].transform;

@@ -7,7 +7,7 @@ use physicnet_stream::{Axis, Cadence, Error, Result, Sensor, Time};
 
 use super::archive::Archive;
 use super::config::ZarrSource;
-use super::layout::{beyond, listed, time_dim};
+use super::layout::{beyond, is_level, listed, time_dim};
 use super::leads::{self, LEADS};
 use super::place::shown;
 use super::store::Store;
@@ -47,18 +47,18 @@ impl Hindcast {
         for variable in &sensor.grid.variables {
             let Some(array) = store.array(&variable.name)? else { continue };
             chunk += array.chunk.iter().product::<u64>() as usize * size_of::<f32>();
-            member = member.or_else(|| beyond(&array, &[&time, &lead]).map(str::to_owned));
-            let known = [Some(&*time), Some(&*lead), member.as_deref()];
-            let known: Vec<&str> = known.into_iter().flatten().collect();
-            if let Some(dim) = beyond(&array, &known) {
+            let mut more = beyond(&array, &[&time, &lead]);
+            let members = more.iter().position(|dim| !is_level(dim)).map(|at| more.remove(at));
+            if let Some(dim) = more.first() {
                 let why = format!(
-                    "{} has a dim {dim} beside {}, rows and columns; select one index, \
+                    "{} has a dim {dim} beside {time}, {lead}, rows and columns{}; select one index, \
                      `ds.isel({dim}=0)`",
                     variable.name,
-                    known.join(", ")
+                    members.map_or(String::new(), |dim| format!(", and members along {dim}"))
                 );
                 return Err(Error::new(name, why));
             }
+            member = member.or_else(|| members.map(str::to_owned));
         }
         let variables = sensor.grid.variables.iter().map(|variable| variable.name.clone());
         let config = ZarrSource {
@@ -74,6 +74,9 @@ impl Hindcast {
         if members * leads.len() != found || (member.is_none() && members != 1) {
             let why = format!("has {} lead times, its variables {found}", leads.len());
             return Err(Error::new(name, why));
+        }
+        if let Some(dim) = &member {
+            tracing::info!("{name}: an ensemble of {members} members along {dim}");
         }
         let Some(first) = archive.sensors().first() else {
             return Err(Error::new(name, "has no lead time"));

@@ -33,6 +33,19 @@ const COLUMNS: [&str; 12] = [
     "projection_x_coordinate",
 ];
 const CHANNELS: [&str; 4] = ["channel", "channels", "variable", "band"];
+const LEVELS: [&str; 11] = [
+    "level",
+    "levels",
+    "lev",
+    "plev",
+    "pressure",
+    "pressure_level",
+    "isobaricinhpa",
+    "altitude",
+    "depth",
+    "z",
+    "sigma",
+];
 const SAMPLES: [&str; 4] = ["sample", "sensor", "trajectory", "member"];
 
 /// The places of a variable's dims. A dim of length one that is nothing of these is ignored.
@@ -72,8 +85,8 @@ pub(super) fn listed(store: &Store) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// A dim of more than one index that is neither one of the `known`, nor channels, rows or columns.
-pub(super) fn beyond<'a>(array: &'a Stored, known: &[&str]) -> Option<&'a str> {
+/// The dims of more than one index that are neither `known`, nor channels, rows or columns.
+pub(super) fn beyond<'a>(array: &'a Stored, known: &[&str]) -> Vec<&'a str> {
     let lower: Vec<String> = array.dims.iter().map(|dim| dim.to_lowercase()).collect();
     let one_of = |dim: usize, names: &[&str]| names.contains(&&*lower[dim]);
     let mut rest: Vec<usize> = (0..lower.len())
@@ -85,8 +98,13 @@ pub(super) fn beyond<'a>(array: &'a Stored, known: &[&str]) -> Option<&'a str> {
         // The last two, as `Layout` takes them.
         _ => rest.truncate(rest.len().saturating_sub(2)),
     }
-    let dim = rest.into_iter().find(|dim| array.shape.get(*dim).is_some_and(|n| *n > 1))?;
-    Some(&array.dims[dim])
+    rest.retain(|dim| array.shape.get(*dim).is_some_and(|n| *n > 1));
+    rest.into_iter().map(|dim| &*array.dims[dim]).collect()
+}
+
+/// Whether a dim is called like heights or depths: no members of an ensemble.
+pub(super) fn is_level(dim: &str) -> bool {
+    LEVELS.contains(&&*dim.to_lowercase())
 }
 
 impl Layout {

@@ -177,18 +177,47 @@ pub fn model_input(cropped: &Cropped, device: &Device) -> Result<Tensor> {
     Tensor::from_vec(input, (1, rows, columns, 2 * channels), device)
 }
 
-/// The newest plane with its missing pixels filled by the newest older plane that measured
-/// them, else by 0, the dry or mean value of every transform. Planes are oldest first.
-pub fn fill_missing(planes: &[Rc<Vec<f32>>]) -> Vec<f32> {
+/// The newest plane `(height, width, channel)` with its missing pixels filled by the newest older plane
+/// that measured them. What none measured is 0, the dry or mean value of a transform, or where
+/// `natural` says of a channel that 0 is neither, the nearest measured pixel of its row, else of its
+/// column. Planes are oldest first.
+pub fn fill_missing(planes: &[Rc<Vec<f32>>], width: usize, natural: &[bool]) -> Vec<f32> {
     let Some((newest, older)) = planes.split_last() else { return Vec::new() };
     let mut filled = newest.as_ref().clone();
+    let mut lacking = false;
     for (pixel, value) in filled.iter_mut().enumerate() {
         if value.is_nan() {
             let known = older.iter().rev().map(|plane| plane[pixel]).find(|y| !y.is_nan());
-            *value = known.unwrap_or(0.0);
+            *value = known.unwrap_or(f32::NAN);
+            lacking |= known.is_none();
         }
     }
+    let channels = natural.len().max(1);
+    for channel in (0..channels).filter(|c| lacking && !natural.get(*c).unwrap_or(&true)) {
+        let height = filled.len() / (width * channels).max(1);
+        let at = |y: usize, x: usize| (y * width + x) * channels + channel;
+        (0..height).for_each(|y| spread(&mut filled, (0..width).map(|x| at(y, x))));
+        (0..width).for_each(|x| spread(&mut filled, (0..height).map(|y| at(y, x))));
+    }
+    filled.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = 0.0);
     filled
+}
+
+/// Along these places, gives what is missing the nearest value that is not.
+fn spread(values: &mut [f32], places: impl Iterator<Item = usize>) {
+    let places: Vec<usize> = places.collect();
+    let known: Vec<usize> = (0..places.len()).filter(|i| !values[places[*i]].is_nan()).collect();
+    if known.is_empty() || known.len() == places.len() {
+        return;
+    }
+    for (i, place) in places.iter().enumerate() {
+        let after = known.partition_point(|k| *k < i);
+        let around = [after.checked_sub(1), Some(after)];
+        let near = around.into_iter().flatten().filter_map(|k| known.get(k).copied());
+        if let Some(nearest) = near.min_by_key(|k| k.abs_diff(i)) {
+            values[*place] = values[places[nearest]];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn where_0_means_nothing_what_nobody_measured_is_like_its_neighbours() {
+        // Two channels; the first has no natural 0.
+        let nan = f32::NAN;
+        let plane = vec![
+            nan, nan, 5., 1., nan, nan, nan, nan, //
+            nan, nan, nan, nan, nan, nan, 7., 2., //
+            nan, nan, nan, nan, nan, nan, nan, nan,
+        ];
+        let filled = fill_missing(&[Rc::new(plane)], 4, &[false, true]);
+        let of = |c: usize| filled.iter().skip(c).step_by(2).copied().collect::<Vec<_>>();
+        assert_eq!(of(0), [5., 5., 5., 5., 7., 7., 7., 7., 7., 7., 7., 7.]);
+        assert_eq!(of(1), [0., 1., 0., 0., 0., 0., 0., 2., 0., 0., 0., 0.]);
+        let nothing = fill_missing(&[Rc::new(vec![nan; 4])], 2, &[false]);
+        assert_eq!(nothing, [0.0; 4]);
+    }
+
+    #[test]
     fn views_are_drawn_by_sensor_and_time() {
         let draw = |name: &str, time| View::draw(&SensorId::from(name), time, (64, 40), 48);
         assert_eq!(draw("a", 7), draw("a", 7));
@@ -217,6 +263,6 @@ mod tests {
     #[test]
     fn missing_pixels_take_the_newest_measurement() {
         let planes = [vec![1., f32::NAN, 3.], vec![4., f32::NAN, f32::NAN], vec![f32::NAN; 3]];
-        assert_eq!(fill_missing(&planes.map(Rc::new)), [4., 0., 3.]);
+        assert_eq!(fill_missing(&planes.map(Rc::new), 3, &[true]), [4., 0., 3.]);
     }
 }

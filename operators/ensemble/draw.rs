@@ -2,7 +2,7 @@
 
 use physicnet_stream::Forecast;
 
-use super::around::{Around, Place};
+use super::around::{AROUND, Around, Place};
 use super::mixed;
 use super::noise::noise;
 use super::ranks::{CURVE, value};
@@ -40,6 +40,7 @@ pub(super) struct Drawing<'a> {
     places: Vec<Option<Place>>,
     curve: &'a [f32],
     spread: f32,
+    bounds: [f32; 2],
     transform: Transform,
 }
 
@@ -58,17 +59,25 @@ impl<'a> Drawing<'a> {
         let reach = usize::from(*ensemble.reaches.get(depth)?);
         let transform = transforms.get(channel).copied().unwrap_or(Transform::Identity);
         let spread = ensemble.spreads.get(channel).copied().unwrap_or(1.0);
+        let endless = [f32::NEG_INFINITY, f32::INFINITY];
+        let bounds = ensemble.bounds.get(channel).copied().unwrap_or(endless);
         let served = forecast.served().field(forecast.shape, lead, channel);
         let served: Vec<f32> = served.iter().map(|value| transform.forward(*value)).collect();
         let around = Around::new(&served, [height, width], (reach, lead), spread);
         let places = (0..served.len()).map(|at| around.place(at)).collect();
-        Some(Self { places, curve, spread, transform })
+        Some(Self { places, curve, spread, bounds, transform })
     }
 
     /// The field at the quantiles of these standard normal numbers, one for each pixel.
     pub(super) fn at(&self, normals: impl Iterator<Item = f32>) -> Vec<f32> {
         let of = |(place, normal): (&Option<Place>, f32)| match place {
-            Some(place) => self.transform.inverse(value(self.curve, place, self.spread, normal)),
+            Some(place) => {
+                let value = value(self.curve, place, self.spread, normal);
+                // What has never been may come where it is forecast nearby.
+                let least = self.bounds[0].min(place.values[0]);
+                let most = self.bounds[1].max(place.values[AROUND - 1]);
+                self.transform.inverse(value.clamp(least, most))
+            }
             None => f32::NAN,
         };
         self.places.iter().zip(normals).map(of).collect()

@@ -32,8 +32,10 @@ pub struct EnsembleConfig {
 /// What is known of a sensor's errors; with it a restart goes on as if there had been none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Known {
-    /// The standard deviation of each channel's first frame, transformed.
+    /// What errors of each channel are counted in, transformed.
     spreads: Vec<f32>,
+    /// The least and the largest that each channel has been, transformed.
+    bounds: Vec<[f32; 2]>,
     /// By lead, channel and reach.
     ranks: Vec<Ranks>,
 }
@@ -68,9 +70,22 @@ impl Dresser {
             let planes = frame.data.chunks_exact(pixels).enumerate();
             let spread = |(channel, plane): (usize, &[f32])| {
                 let transform = self.transform(channel);
-                deviation(plane.iter().map(|value| transform.forward(*value)))
+                match transform {
+                    Transform::Standardise { std: Some(_), .. } => 1.0,
+                    // That of rain: a first frame may be dry.
+                    Transform::LogRate { .. } => 0.6,
+                    _ => deviation(plane.iter().map(|value| transform.forward(*value))),
+                }
             };
             self.known.spreads = planes.map(spread).collect();
+            self.known.bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; channels];
+        }
+        for (channel, plane) in frame.data.chunks_exact(pixels).enumerate() {
+            let transform = self.transform(channel);
+            for value in plane.iter().map(|v| transform.forward(*v)).filter(|v| v.is_finite()) {
+                let [least, most] = &mut self.known.bounds[channel];
+                (*least, *most) = (least.min(value), most.max(value));
+            }
         }
         let decay = (-1.0 / self.config.memory.max(1) as f32).exp();
         let sample = Sample::new(size, frame.valid_time);
@@ -135,6 +150,7 @@ impl Dresser {
             members: self.config.members,
             seed: mixed(route(&forecast.sensor) ^ mixed(forecast.reference_time as u64)),
             spreads: self.known.spreads.clone(),
+            bounds: self.known.bounds.clone(),
             reaches,
             curves,
         }

@@ -20,7 +20,8 @@ impl Quantile {
         let digits = name.strip_prefix('q')?;
         let plain = digits.starts_with(|first: char| first.is_ascii_digit());
         let percent: f32 = digits.parse().ok().filter(|_| plain)?;
-        if percent <= 0.0 || percent >= 100.0 {
+        // One quantile has one name.
+        if percent <= 0.0 || percent >= 100.0 || percent.to_string() != digits {
             return None;
         }
         let (mut low, mut high) = (-EDGE, EDGE);
@@ -58,7 +59,10 @@ mod tests {
             let quantile = Quantile::named(name).unwrap();
             assert!((quantile.normal - normal).abs() < 1e-3, "{name}: {}", quantile.normal);
         }
-        for other in ["q", "q0", "q100", "q-5", "q1e", "qnan", "q+5", "p10", "sharp", "quality"] {
+        for other in [
+            "q", "q0", "q100", "q-5", "q1e", "q5e1", "q50.0", "q050", "qnan", "q+5", "p10",
+            "sharp", "quality",
+        ] {
             assert!(Quantile::named(other).is_none(), "{other}");
         }
     }

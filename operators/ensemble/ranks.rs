@@ -11,9 +11,11 @@ const BEYOND: usize = 24;
 const FURTHEST: f32 = 4.0;
 /// How much finer classes are about 0 than there.
 const BEND: f32 = 8.0;
-/// Fewer pixels of a kind than this say too little: those of all kinds stand in for the rest. Distances
-/// differ more between kinds than ranks do.
-const ENOUGH: [f32; 2] = [100.0, 4.0];
+/// Fewer pixels of a kind than this say too little: those of all kinds stand in for the rest.
+const ENOUGH: f32 = 100.0;
+/// As many that came next to nothing beyond stand in for the distances of a kind that has fewer: those of
+/// another kind may be larger than all that a high one can add.
+const NEAR: f32 = 4.0;
 /// Standard normal numbers at which a rank is given: so many from `-EDGE` to `EDGE`.
 const KNOTS: usize = 33;
 pub(super) const EDGE: f32 = 3.2;
@@ -59,7 +61,12 @@ impl Ranks {
         self.beyond.resize(KINDS * 2 * BEYOND, 0.0);
         let below = place.values.iter().filter(|value| **value < came).count();
         let equal = place.values.iter().filter(|value| **value == came).count();
-        let rank = below + (lot % (equal as u64 + 1)) as usize;
+        // What is there already is not beyond it: flat fields stay flat.
+        let (least, most) = match equal {
+            0 => (below, below),
+            _ => (below.max(1), (below + equal).min(AROUND - 1)),
+        };
+        let rank = least + (lot % (most - least + 1) as u64) as usize;
         self.ranks[place.kind * RANKS + rank] += 1.0;
         let (side, far) = match rank {
             0 => (0, place.values[0] - came),
@@ -72,8 +79,12 @@ impl Ranks {
 
     /// Appends the curve by which values are drawn.
     pub(super) fn curve(&self, curve: &mut Vec<f32>) {
-        filled::<RANKS>(&self.ranks, 1, ENOUGH[0]).for_each(|counts| positions(&counts, curve));
-        filled::<BEYOND>(&self.beyond, 2, ENOUGH[1]).for_each(|counts| distances(&counts, curve));
+        filled(&self.ranks).for_each(|counts| positions(&counts, curve));
+        for counts in self.beyond.as_chunks::<BEYOND>().0 {
+            let mut counts = *counts;
+            counts[0] += (NEAR - counts.iter().sum::<f32>()).max(0.0);
+            distances(&counts, curve);
+        }
     }
 }
 
@@ -84,25 +95,14 @@ pub(super) fn prior(curve: &mut Vec<f32>) {
     curve.resize(curve.len() + KINDS * 2 * TAIL, 0.0);
 }
 
-/// Histograms of `N` classes, one after another; of every `sorts`th others stand in for what lacks to
-/// `enough`, as often as they came.
-fn filled<const N: usize>(
-    counts: &[f32],
-    sorts: usize,
-    enough: f32,
-) -> impl Iterator<Item = [f32; N]> {
-    let (all, _) = counts.as_chunks::<N>();
-    let pooled: Vec<[f32; N]> = (0..sorts)
-        .map(|sort| {
-            let alike = all.iter().skip(sort).step_by(sorts);
-            let sum: [f32; N] = std::array::from_fn(|k| alike.clone().map(|one| one[k]).sum());
-            let whole = sum.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-            sum.map(|count| count / whole)
-        })
-        .collect();
-    all.iter().enumerate().map(move |(at, own)| {
-        let lacking = (enough - own.iter().sum::<f32>()).max(0.0);
-        std::array::from_fn(|k| own[k] + lacking * pooled[at % sorts][k])
+/// Histograms of ranks; those of all kinds stand in for what lacks to enough.
+fn filled(counts: &[f32]) -> impl Iterator<Item = [f32; RANKS]> {
+    let (all, _) = counts.as_chunks::<RANKS>();
+    let pooled: [f32; RANKS] = std::array::from_fn(|k| all.iter().map(|one| one[k]).sum());
+    let whole = pooled.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+    all.iter().map(move |own| {
+        let lacking = (ENOUGH - own.iter().sum::<f32>()).max(0.0) / whole;
+        std::array::from_fn(|k| own[k] + lacking * pooled[k])
     })
 }
 

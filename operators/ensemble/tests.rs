@@ -222,3 +222,41 @@ fn late_frames_and_missing_pixels_teach_nothing() {
     let drawn = members(&made[0], 1, &config().transforms);
     assert!(drawn.iter().flatten().all(|value| value.is_finite()));
 }
+
+#[test]
+fn members_are_nowhere_beyond_what_has_been_and_flat_fields_stay_flat() {
+    // Rain of up to 9 mm/h that grows out of the dry: distances beyond are large where it is low.
+    let config = EnsembleConfig { transforms: vec![Transform::LogRate { floor: 0.1 }], ..config() };
+    let mut dresser = Dresser::new(config.clone(), Known::default());
+    let rain = |step: i64, at: usize| {
+        let wet = noise(step / 4, at / 7) > 0.8;
+        if wet && at % SIDE > 2 { (4.0 + 2.0 * noise(step, at)).clamp(0.0, 9.0) } else { 0.0 }
+    };
+    let mut wet = 0;
+    for step in 0..40 {
+        let now = (0..SIDE * SIDE).map(|at| rain(step, at)).collect();
+        let frame = Admitted { data: Rc::new(now), ..frame(step, false) };
+        let field = |lead: i64| (0..SIDE * SIDE).map(move |at| rain(step - lead, at));
+        let data: Vec<f32> = (1..=LEADS as i64).flat_map(field).collect();
+        let product = Product { name: "physicnet".into(), data: Arc::new(data) };
+        let mut made = [Forecast { products: vec![product], ..forecast(step, false) }];
+        dresser.epoch(&frame, &mut made);
+        for lead in 1..=LEADS {
+            let drawn = members(&made[0], lead, &config.transforms);
+            assert!(drawn.iter().flatten().all(|value| (0.0..=9.001).contains(value)));
+            wet += drawn.iter().flatten().filter(|value| **value > 0.1).count();
+        }
+    }
+    assert!(wet > 1000, "{wet}");
+
+    let mut dresser = Dresser::new(config.clone(), Known::default());
+    for step in 0..12 {
+        let frame = Admitted { data: Rc::new(vec![0.0; SIDE * SIDE]), ..frame(step, false) };
+        let data = Arc::new(vec![0.0; LEADS * SIDE * SIDE]);
+        let product = Product { name: "physicnet".into(), data };
+        let mut made = [Forecast { products: vec![product], ..forecast(step, false) }];
+        dresser.epoch(&frame, &mut made);
+        let drawn = members(&made[0], 1, &config.transforms);
+        assert!(drawn.iter().flatten().all(|value| *value == 0.0), "step {step}");
+    }
+}

@@ -7,10 +7,10 @@ use candle_core::{Device, Result, Tensor};
 use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
-use crate::cropping::{Extent, fill_missing};
+use crate::cropping::{Extent, Transform, fill_missing};
 use crate::experts::{Bank, Carried, Known, between};
 use crate::layers::warp;
-use crate::model::{Expert, ModelConfig, PhysicNet};
+use crate::model::{Expert, ModelConfig, PhysicNet, VariableConfig};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
 
@@ -167,12 +167,22 @@ impl Planes {
         let values: Vec<_> =
             window.slots.iter().map(|slot| Rc::clone(&slot.coded.frame.values)).collect();
         let channels = net.config.variables.len();
-        let newest = fill_missing(&values);
+        // Without a network nothing says what the mean is.
+        let natural = |v: &VariableConfig| {
+            let bare = matches!(
+                v.transform,
+                Transform::Identity | Transform::Standardise { mean: None, .. }
+            );
+            net.config.learns() || !bare
+        };
+        let natural: Vec<bool> = net.config.variables.iter().map(natural).collect();
+        let fill = |planes: &[Rc<Vec<f32>>]| fill_missing(planes, extent.width, &natural);
+        let newest = fill(&values);
         let flow = window.newest().flow.get_or_init(|| {
-            let previous = fill_missing(&values[..values.len() - 1]);
+            let previous = fill(&values[..values.len() - 1]);
             extent.pad(&classical_flow(net, &newest, &previous, extent), 2)
         });
-        let before = |step| extent.pad(&fill_missing(&values[..values.len() - step]), channels);
+        let before = |step| extent.pad(&fill(&values[..values.len() - step]), channels);
         let past = (1..=seen).map(before).collect();
         Self { newest: extent.pad(&newest, channels), past, flow: flow.clone() }
     }

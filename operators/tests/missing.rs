@@ -58,3 +58,32 @@ fn a_hole_is_hardly_seen_from_far_away() {
     }
     assert!(near > 0.05 && far < near / 100.0, "{near} {far}");
 }
+
+/// A sensor in kelvin whose coast is never measured, under the classical expert alone: what comes from
+/// there is like the nearest sea, not 0 K.
+#[test]
+fn without_a_network_what_nobody_measured_is_like_its_neighbours() {
+    let (height, width) = (24, 32);
+    let catalogue = catalogue(&[("a", height, width)], 1);
+    let sensor = &catalogue.get(&"a".into()).unwrap();
+    let mut model = ModelConfig::classical(small(1).variables);
+    (model.history, model.horizon) = (3, 4);
+    model.variables[0].transform = Transform::Standardise { mean: None, std: None };
+    let checkpoint = Checkpoint::untrained(&model).unwrap();
+    let warm = |step: u64| {
+        let mut frame = frame(sensor, step);
+        for (at, value) in frame.data.iter_mut().enumerate() {
+            *value = if at % width < 9 { f32::NAN } else { 290.0 + value.clamp(-5.0, 5.0) };
+        }
+        frame
+    };
+    let forecasts = stream(&checkpoint, &catalogue, (0..5).map(warm).collect(), 1, 4, 1);
+    assert!(!forecasts.is_empty());
+    for forecast in &forecasts {
+        let known: Vec<f32> =
+            forecast.served().data.iter().copied().filter(|v| !v.is_nan()).collect();
+        assert_eq!(known.len(), 4 * height * (width - 9));
+        let least = known.iter().copied().fold(f32::INFINITY, f32::min);
+        assert!(least > 280.0, "{least}");
+    }
+}

@@ -58,6 +58,8 @@ pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Res
     job.check()?;
     let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.products = PRODUCTS.map(String::from).into();
+    // A job's own scores go on without it, and it begins with none.
+    scoring.store = None;
     job.sources.iter().try_for_each(ends)?;
     let whole = job.sources()?;
     let known = whole.iter().map(Source::sensors).collect::<Result<Vec<_>, _>>()?;
