@@ -22,7 +22,7 @@ const SETS: [(&str, &str, &str); 2] = [
     ),
     (
         "1 radar of 256 x 256, views of 128",
-        "{field: {kind: rain, size: 256}, sensors: 1, frames: 120, seed: 3}",
+        "{field: {kind: rain, height: 256, width: 256}, sensors: 1, frames: 120, seed: 3}",
         "model: {history: 4, horizon: 12}, split: {train: 0.6, validation: 0.2}, crop: 128",
     ),
 ];
