@@ -14,7 +14,7 @@ use super::ranks::{CURVE, Ranks, prior};
 use super::sample::Sample;
 use crate::admission::Admitted;
 use crate::cropping::Transform;
-use crate::learning::Pupil;
+use crate::learning::{Pupil, teaches};
 
 /// What an ensemble is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,10 +169,8 @@ impl Pupil for Dresser {
     /// takes out what waits no longer.
     fn epoch(&mut self, frame: &Admitted, forecasts: &mut [Forecast]) {
         let now = frame.valid_time;
-        let jumped = frame.plan.as_ref().is_some_and(|plan| plan.restart);
-        let newest = jumped || self.newest.is_none_or(|newest| newest < now);
+        let newest = teaches(&mut self.newest, frame);
         if newest {
-            self.newest = Some(now);
             self.pending.retain(|reference, _| *reference < now);
             if !frame.scored {
                 self.observe(frame);

@@ -16,7 +16,7 @@ mod operator;
 mod state;
 
 pub use operator::{Learn, Learning, Taught};
-pub(crate) use operator::{Pupil, teach};
+pub(crate) use operator::{Pupil, teach, teaches};
 pub use state::{LearnConfig, Learner, Learnt};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use physicnet_stream::{Forecast, SensorId};
+use physicnet_stream::{Forecast, SensorId, Time};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -23,6 +23,17 @@ pub(crate) trait Pupil: 'static {
 
     /// What is known by now.
     fn known(&self) -> &Self::Known;
+}
+
+/// Whether a frame teaches, where `newest` is the valid time of the last one that did: it is newer, or
+/// the first after a clock that was set.
+pub(crate) fn teaches(newest: &mut Option<Time>, frame: &Admitted) -> bool {
+    let jumped = frame.plan.as_ref().is_some_and(|plan| plan.restart);
+    let teaches = jumped || newest.is_none_or(|newest| newest < frame.valid_time);
+    if teaches {
+        *newest = Some(frame.valid_time);
+    }
+    teaches
 }
 
 /// Forecasts, made of what has been learnt.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use physicnet_stream::{Cadence, Forecast, Product, Serving, Time};
 use serde::{Deserialize, Serialize};
 
-use super::operator::Pupil;
+use super::operator::{Pupil, teaches};
 use crate::admission::Admitted;
 
 /// Before so many verified frames the network is served as it is, if it is not grossly wrong.
@@ -319,10 +319,8 @@ impl Pupil for Learner {
     /// be weighed as if it were new. Nor does a forecast that is issued again.
     fn epoch(&mut self, frame: &Admitted, forecasts: &mut [Forecast]) {
         let now = frame.valid_time;
-        let jumped = frame.plan.as_ref().is_some_and(|plan| plan.restart);
-        let newest = jumped || self.newest.is_none_or(|newest| newest < now);
+        let newest = teaches(&mut self.newest, frame);
         if newest {
-            self.newest = Some(now);
             // A clock that was set back leaves forecasts of times that have not come.
             self.pending.retain(|reference, _| *reference < now);
             self.observe(frame);
