@@ -75,8 +75,8 @@ pub fn forecast<'scope>(
     let appointed = match swap {
         Some(swap) => {
             let changes = swap.changes(&admitted, parts.in_flight);
-            let (swap, device) = (swap.clone(), net.device.clone());
-            let load = move |bytes: &[u8]| swap.read(bytes)?.network(&device);
+            let (swap, device, precision) = (swap.clone(), net.device.clone(), net.precision);
+            let load = move |bytes: &[u8]| swap.read(bytes)?.network_in(&device, precision);
             admitted.appoint_by(&net, changes, load, failure)
         }
         None => admitted.appoint(&net),

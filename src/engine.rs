@@ -15,7 +15,7 @@ use physicnet_operators::ensemble::EnsembleConfig;
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Processor};
+use physicnet_operators::model::{Checkpoint, ModelConfig, Precision, Processor};
 use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
@@ -64,6 +64,8 @@ pub struct Parts {
     pub checkpoint: Checkpoint,
     /// What computes it.
     pub processor: Processor,
+    /// In what that multiplies, where it is a GPU.
+    pub precision: Precision,
     /// Experts of the program's own, forecasting beside those of the house.
     pub bank: Bank,
     /// What goes out with a forecast.
@@ -238,7 +240,7 @@ pub fn run(parts: Parts, cluster: &Cluster, stop: &Stop) -> Result<()> {
 /// what the others would take for a clean end, they would wait behind for ever.
 fn work(worker: &mut Worker, parts: &Parts, pace: &Pace, several: bool) -> Result<()> {
     let device = parts.processor.device(worker.index());
-    let net = device.and_then(|device| parts.checkpoint.network(&device));
+    let net = device.and_then(|device| parts.checkpoint.network_in(&device, parts.precision));
     let net = net.map_err(|error| pace.failure.report(Error::new("the network", error)));
     let asks = parts.ledger.is_some() || parts.scores.is_some() || parts.swap.is_some();
     let (claim, start) = if asks {

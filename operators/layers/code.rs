@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
+use super::gpu;
 use super::kernel::{self, Shape};
-use super::portable;
 
 /// For each row of `z (N, d)` the index of the nearest row of `codebook (K, d)`, u32 `(N)`: the
 /// largest `z . c - |c|^2 / 2`; ties go to the lower index. No gradient.
@@ -16,8 +16,8 @@ pub fn nearest_code(z: &Tensor, codebook: &Tensor) -> Result<Tensor> {
     if d != depth || k == 0 || d == 0 {
         candle_core::bail!("vectors of {d} against {k} codes of {depth}");
     }
-    if portable::wanted(z) {
-        return portable::nearest_code(z, codebook);
+    if gpu::wanted(z) {
+        return gpu::nearest_code(z, codebook);
     }
     let rows: Vec<f32> = z.contiguous()?.flatten_all()?.to_vec1()?;
     let entries: Vec<f32> = codebook.contiguous()?.flatten_all()?.to_vec1()?;

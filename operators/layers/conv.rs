@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape as Dims, Tensor, bail,
+};
 use candle_nn::{Init, VarBuilder};
 
 use super::correlate::correlate;
 use super::kernel::{self, Shape};
-use super::{Boundary, crew, portable, values};
+use super::{Boundary, crew, gpu, values};
 
 /// How the weights of a convolution start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +31,14 @@ pub struct Conv {
     boundary: Boundary,
     /// Weights that are not trained are packed once.
     packed: OnceLock<Arc<Vec<f32>>>,
+    /// In what a GPU multiplies.
+    precision: DType,
+    matrix: OnceLock<Tensor>,
 }
 
 impl Conv {
-    /// Builds or loads `weight (cout, cin, k, k)` and `bias (cout)` below `vb`; `k` is 1 or 3.
+    /// Builds or loads `weight (cout, cin, k, k)` and `bias (cout)` below `vb`, f32; `k` is 1 or 3. The
+    /// type of `vb` is in what a GPU multiplies.
     ///
     /// # Errors
     /// When a weight is missing or has another shape, or `k` is neither 1 nor 3.
@@ -51,9 +57,10 @@ impl Conv {
             Start::He => Init::Randn { mean: 0.0, stdev: (2.0 / (cin * k * k) as f64).sqrt() },
             Start::Zero => Init::Const(0.0),
         };
-        let weight = vb.get_with_hints((cout, cin, k, k), "weight", init)?;
-        let bias = vb.get_with_hints(cout, "bias", Init::Const(0.0))?;
-        Ok(Self { weight, bias, k, boundary, packed: OnceLock::new() })
+        let weight = vb.get_with_hints_dtype((cout, cin, k, k), "weight", init, DType::F32)?;
+        let bias = vb.get_with_hints_dtype(cout, "bias", Init::Const(0.0), DType::F32)?;
+        let (packed, matrix) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { weight, bias, k, boundary, packed, precision: vb.dtype(), matrix })
     }
 
     /// Convolves `(B, H, W, cin)`; gradients reach the input, the weight and the bias.
@@ -74,8 +81,13 @@ impl Conv {
 
     fn apply(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let x = x.contiguous()?;
-        if portable::wanted(&x) {
-            return portable::conv(&x, &self.weight, &self.bias, self.boundary, relu);
+        if gpu::wanted(&x) {
+            let expected = self.weight.dim(1)?;
+            if x.dim(3)? != expected {
+                bail!("a convolution of {expected} channels cannot take {:?}", x.dims());
+            }
+            let weights = [&self.weight, &self.matrix()?, &self.bias];
+            return gpu::conv(&x, weights, self.boundary, relu);
         }
         if self.weight.track_op() {
             return self.train(&x, relu);
@@ -89,6 +101,18 @@ impl Conv {
     pub(super) fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let op = Convolve { k: self.k, boundary: self.boundary, relu, packed: None };
         x.contiguous()?.apply_op3(&self.weight, &self.bias, op)
+    }
+
+    /// The weights as a GPU multiplies by them, made once where they are not trained.
+    fn matrix(&self) -> Result<Tensor> {
+        if self.weight.track_op() {
+            return gpu::matrix(&self.weight, self.precision);
+        }
+        if let Some(matrix) = self.matrix.get() {
+            return Ok(matrix.clone());
+        }
+        let matrix = gpu::matrix(&self.weight, self.precision)?;
+        Ok(self.matrix.get_or_init(|| matrix).clone())
     }
 
     fn frozen(&self) -> Result<Arc<Vec<f32>>> {

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::{Boundary, crew, portable, values};
+use super::{Boundary, crew, gpu, values};
 
 /// Folds each `r` x `r` patch into channels: `(B, H, W, C) -> (B, H/r, W/r, C*r*r)`, channel order
 /// as PyTorch's `pixel_unshuffle`: channel, then row offset, then column offset.
@@ -11,7 +11,7 @@ use super::{Boundary, crew, portable, values};
 /// When a side is not a multiple of `r`.
 pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Result<Tensor> {
     let layer = Linear { kind: Kind::Unshuffle, r, boundary: Boundary::Open };
-    layer.on(x, |x| portable::fold(x, r))
+    layer.on(x, |x| gpu::fold(x, r))
 }
 
 /// The inverse of [`pixel_unshuffle`].
@@ -20,7 +20,7 @@ pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Result<Tensor> {
 /// When the channels are not a multiple of `r * r`.
 pub fn pixel_shuffle(x: &Tensor, r: usize) -> Result<Tensor> {
     let layer = Linear { kind: Kind::Shuffle, r, boundary: Boundary::Open };
-    layer.on(x, |x| portable::unfold(x, r))
+    layer.on(x, |x| gpu::unfold(x, r))
 }
 
 /// The mean of each `r` x `r` patch: `(B, H, W, C) -> (B, H/r, W/r, C)`.
@@ -29,7 +29,7 @@ pub fn pixel_shuffle(x: &Tensor, r: usize) -> Result<Tensor> {
 /// When a side is not a multiple of `r`.
 pub fn avg_pool(x: &Tensor, r: usize) -> Result<Tensor> {
     let layer = Linear { kind: Kind::Pool, r, boundary: Boundary::Open };
-    layer.on(x, |x| portable::pool(x, r))
+    layer.on(x, |x| gpu::pool(x, r))
 }
 
 /// Bilinear up-sampling by `r` with half-pixel centres: `(B, H, W, C) -> (B, H*r, W*r, C)`.
@@ -38,7 +38,7 @@ pub fn avg_pool(x: &Tensor, r: usize) -> Result<Tensor> {
 /// When the tensor is not four-dimensional f32.
 pub fn upsample_bilinear(x: &Tensor, r: usize, boundary: Boundary) -> Result<Tensor> {
     let layer = Linear { kind: Kind::Upsample, r, boundary };
-    layer.on(x, |x| portable::upsample(x, r, boundary))
+    layer.on(x, |x| gpu::upsample(x, r, boundary))
 }
 
 /// What a value costs that is moved or mixed, in multiply-adds of a convolution.
@@ -62,11 +62,11 @@ struct Linear {
 }
 
 impl Linear {
-    fn on(self, x: &Tensor, portable: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn on(self, x: &Tensor, gpu: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let x = x.contiguous()?;
-        if portable::wanted(&x) {
+        if gpu::wanted(&x) {
             self.dims(x.dims())?;
-            return portable(&x);
+            return gpu(&x);
         }
         x.apply_op1(self)
     }

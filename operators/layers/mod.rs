@@ -3,8 +3,8 @@
 //! candle's own convolutions, up-samplings and pools are slow on CPU, and several have wrong or
 //! missing gradients; each layer here has a slow obvious oracle and a finite-difference check
 //! beside it. Every kernel sums each output on one thread and in one fixed order, so a sample's
-//! result depends neither on its batch nor on how many cores there are. Off the CPU each takes its
-//! portable form.
+//! result depends neither on its batch nor on how many cores there are. Each has another form for a
+//! GPU.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -15,10 +15,10 @@ mod code;
 mod conv;
 mod correlate;
 pub(crate) mod crew;
+pub(crate) mod gpu;
 mod kernel;
 mod linear;
 pub(crate) mod moments;
-pub(crate) mod portable;
 pub(crate) mod simd;
 mod warp;
 

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::bilinear::{Axis, LANES, LONGEST, LOOK_UP, Quads};
 use super::simd::{Kernel, run};
-use super::{Boundary, crew, portable, values};
+use super::{Boundary, crew, gpu, values};
 
 /// `out(p) = image(p + flow(p))`, bilinear, for each of L displacements: image `(B, H, W, C)`, flow
 /// `(B, H, W, 2 L)` in pixels as (dx, dy) pairs, out `(B, H, W, L * C)`. Open domains clamp the
@@ -16,8 +16,8 @@ use super::{Boundary, crew, portable, values};
 /// # Errors
 /// When the shapes do not fit.
 pub fn warp(image: &Tensor, flow: &Tensor, boundary: Boundary) -> Result<Tensor> {
-    if portable::wanted(image) {
-        return portable::warp(image, flow, boundary);
+    if gpu::wanted(image) {
+        return gpu::warp(image, flow, boundary);
     }
     image.contiguous()?.apply_op2(&flow.contiguous()?, Warp { boundary })
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::model::{ModelConfig, PhysicNet};
+use crate::model::{ModelConfig, PhysicNet, Precision};
 use crate::quantization::Usage;
 
 /// Where a checkpoint's weights come from.
@@ -196,13 +196,21 @@ impl Checkpoint {
     /// # Errors
     /// When the device cannot hold the weights.
     pub fn network(&self, device: &Device) -> Result<PhysicNet> {
+        self.network_in(device, Precision::F32)
+    }
+
+    /// The same, and in what it multiplies on a GPU.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::network`].
+    pub fn network_in(&self, device: &Device, precision: Precision) -> Result<PhysicNet> {
         let fail = |error: candle_core::Error| Error::new(format!("model {}", self.id), error);
         let moved =
             |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_device(device)?));
         let weights = self.weights.iter().map(moved).collect::<candle_core::Result<_>>();
-        let vb = VarBuilder::from_tensors(weights.map_err(fail)?, DType::F32, device);
+        let vb = VarBuilder::from_tensors(weights.map_err(fail)?, precision.into(), device);
         let net = PhysicNet::new(&self.config, vb).map_err(fail)?;
-        Ok(PhysicNet { id: Arc::clone(&self.id), usage: self.usage.clone(), ..net })
+        Ok(PhysicNet { id: Arc::clone(&self.id), usage: self.usage.clone(), precision, ..net })
     }
 }
 

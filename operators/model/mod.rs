@@ -3,9 +3,11 @@
 mod checkpoint;
 mod config;
 mod net;
+mod precision;
 mod processor;
 
 pub use checkpoint::{Checkpoint, Parent, Provenance};
 pub use config::{Expert, ModelConfig, Quantization, Serve, VariableConfig};
 pub use net::{Batch, Outputs, PhysicNet};
+pub use precision::Precision;
 pub use processor::Processor;

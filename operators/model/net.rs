@@ -9,7 +9,7 @@ use crate::cropping::View;
 use crate::encoding::{Encoder, Features};
 use crate::experts::{Experts, Known, flow};
 use crate::fusion::Fusion;
-use crate::model::{ModelConfig, Quantization};
+use crate::model::{ModelConfig, Precision, Quantization};
 use crate::quantization::{Codebook, Usage};
 
 /// PhysicNet (arXiv 2402.05970): one value holds every stage's weights.
@@ -22,6 +22,8 @@ pub struct PhysicNet {
     pub config: ModelConfig,
     /// Where its weights are.
     pub device: Device,
+    /// In what it multiplies there.
+    pub precision: Precision,
     /// Stage 2.
     pub encoder: Option<Encoder>,
     /// Stage 3.
@@ -81,7 +83,7 @@ pub struct Outputs {
 }
 
 impl PhysicNet {
-    /// Builds or loads the weights that `vb` holds.
+    /// Builds or loads the weights that `vb` holds; its type is in what a GPU multiplies.
     ///
     /// # Errors
     /// When a weight is missing or has another shape.
@@ -96,6 +98,7 @@ impl PhysicNet {
             usage: None,
             config: config.clone(),
             device: vb.device().clone(),
+            precision: Precision::default(),
             encoder,
             codebook,
             experts: Experts::new(config, vb.pp("experts"))?,

@@ -1,6 +1,6 @@
 //! The codebook: nearest entry by Euclidean distance.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::layers::nearest_code;
@@ -20,7 +20,8 @@ impl Codebook {
     /// When the entries are missing or have another shape.
     pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         let start = Init::Randn { mean: 0.0, stdev: 1.0 };
-        let entries = vb.get_with_hints((config.codes, config.latent), "codebook", start)?;
+        let shape = (config.codes, config.latent);
+        let entries = vb.get_with_hints_dtype(shape, "codebook", start, DType::F32)?;
         Ok(Self { entries, mode: config.quantization })
     }
 

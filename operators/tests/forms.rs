@@ -1,8 +1,10 @@
-//! The whole network by the portable forms of its layers, beside the kernels; and on a GPU.
+//! The whole network as a GPU computes its layers, beside the CPU; and on a GPU.
+
+use std::path::Path;
 
 use super::*;
-use crate::layers::portable::{everywhere, tests};
-use crate::model::PhysicNet;
+use crate::layers::gpu::{everywhere, tests};
+use crate::model::{PhysicNet, Precision};
 
 /// Networks that have every part between them.
 fn networks() -> Vec<ModelConfig> {
@@ -47,7 +49,7 @@ fn told(config: &ModelConfig, device: &Device) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn a_network_of_portable_forms_is_the_same() {
+fn a_network_of_a_gpus_kernels_is_the_same() {
     for (at, config) in networks().iter().enumerate() {
         let expected = told(config, &Device::Cpu);
         // All weights but the codebook's have gradients.
@@ -55,6 +57,48 @@ fn a_network_of_portable_forms_is_the_same() {
         let found = everywhere(|| told(config, &Device::Cpu));
         // What one layer rounds, the next ones amplify.
         tests::alike(&format!("network {at}"), &found, &expected, 1e-4);
+    }
+}
+
+/// Waves that travel, as a network sees them: `(1, history, side, side, channels)`.
+fn waves(config: &ModelConfig, side: usize) -> Batch {
+    let (history, channels) = (config.history, config.variables.len());
+    let value = |at: usize| {
+        let (k, pixel) = (at % channels, at / channels);
+        let [x, y, t] = [pixel % side, pixel / side % side, pixel / side / side];
+        let [x, y, t] = [x, y, t].map(|v| v as f32);
+        let turn = std::f32::consts::TAU / side as f32;
+        let wave = |a: f32, b: f32| (turn * (a * (x - t) + b * (y - 0.5 * t)) + k as f32).sin();
+        wave(1.0, 2.0) + 0.5 * wave(-3.0, 2.0) + 0.25 * wave(5.0, 7.0)
+    };
+    let dims = [1, history, side, side, channels];
+    let values: Vec<f32> = (0..dims.iter().product()).map(value).collect();
+    let frames = Tensor::from_vec(values, &dims, &Device::Cpu).unwrap();
+    let mask = frames.ones_like().unwrap();
+    let flow =
+        Tensor::from_vec([-1.0_f32, -0.5].repeat(side * side), (1, side, side, 2), &Device::Cpu);
+    Batch { frames, mask, flow: flow.unwrap(), view: None }
+}
+
+#[test]
+fn half_precision_costs_what_the_docs_say() {
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+    for file in ["demo/checkpoint.safetensors", "radar/rain.safetensors"] {
+        let checkpoint = Checkpoint::load(&Path::new(configs).join(file)).unwrap();
+        let batch = waves(&checkpoint.config, 64);
+        let mean = |precision| {
+            let net = checkpoint.network_in(&Device::Cpu, precision).unwrap();
+            everywhere(|| net.forward(&batch).unwrap().mean)
+        };
+        let square = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        let exact = mean(Precision::F32);
+        for (precision, least, most) in
+            [(Precision::Bf16, 1e-4, 1e-2), (Precision::F16, 1e-5, 1e-3)]
+        {
+            let apart = (mean(precision) - &exact).unwrap();
+            let apart = (square(&apart) / square(&exact)).sqrt();
+            assert!((least..most).contains(&apart), "{file}, {precision:?}: {apart:e}");
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use physicnet_operators::ensemble::{EnsembleConfig, Quantile};
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Processor, Serve, VariableConfig};
+use physicnet_operators::model::{
+    Checkpoint, ModelConfig, Precision, Processor, Serve, VariableConfig,
+};
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_operators::swapping::Trial;
 use physicnet_stream::Sensor;
@@ -87,6 +89,9 @@ pub struct Job {
     /// CUDA, else the CPU), `cpu`, `cuda:0`, or `cuda:0,1` for workers that take turns.
     #[serde(default)]
     pub device: Processor,
+    /// In what a GPU multiplies: `f32`, `bf16` or `f16`.
+    #[serde(default)]
+    pub precision: Precision,
     /// How many epochs may be open at once: a bound of the memory, and of the largest batch.
     #[serde(default = "in_flight")]
     pub in_flight: u64,
@@ -358,6 +363,7 @@ impl Job {
             fuse: FuseConfig { products },
             checkpoint,
             processor: self.device.clone(),
+            precision: self.precision,
             batch: self.batch,
             in_flight: self.in_flight,
             sinks,

@@ -1,4 +1,4 @@
-//! Each portable form beside its kernel: values and gradients, of random shapes.
+//! Each layer as a GPU computes it beside the form for the CPU: values and gradients, of random shapes.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
@@ -119,7 +119,7 @@ pub(crate) fn cases(rounds: usize) -> Vec<Case> {
 }
 
 #[test]
-fn portable_forms_say_what_the_kernels_say() {
+fn a_gpus_kernels_say_what_the_cpus_say() {
     for case in cases(24) {
         let expected = case.told(&Device::Cpu);
         assert_eq!(expected.len() > 1, !case.name.starts_with("code"));
@@ -137,7 +137,8 @@ fn the_librarys_convolution_is_the_same() {
                 (draw.field(&[b, h, w, cin], 1.0), draw.field(&[cout, cin, 3, 3], 1.0));
             let none = Tensor::zeros(cout, DType::F32, &Device::Cpu).unwrap();
             let flat = |x: Tensor| vec![x.flatten_all().unwrap().to_vec1().unwrap()];
-            let expected = flat(conv(&x, &weight, &none, boundary, false).unwrap());
+            let weights = [&weight, &matrix(&weight, DType::F32).unwrap(), &none];
+            let expected = flat(conv(&x, weights, boundary, false).unwrap());
             let found = flat(super::conv::by_library(&x, &weight, boundary).unwrap());
             alike("conv", &found, &expected, 1e-5);
         }
@@ -181,4 +182,12 @@ fn what_is_not_finite_is_treated_alike() {
         let unknown = |values: Vec<f32>| values.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
         assert_eq!(unknown(seen), unknown(kept));
     }
+}
+
+#[test]
+fn of_equal_codes_the_first_is_the_nearest() {
+    let codes = Draw(8).field(&[5, 3], 1.0);
+    let twice = Tensor::cat(&[&codes, &codes], 0).unwrap();
+    let found = nearest_code(&codes, &twice).unwrap().to_vec1::<u32>().unwrap();
+    assert_eq!(found, [0, 1, 2, 3, 4]);
 }

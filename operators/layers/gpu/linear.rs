@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{look_up, numbers};
+use super::Call;
 use crate::layers::Boundary;
-use crate::layers::linear::taps;
 
 /// Each `r` x `r` patch into channels.
 pub(in crate::layers) fn fold(x: &Tensor, r: usize) -> Result<Tensor> {
@@ -28,19 +27,20 @@ pub(in crate::layers) fn pool(x: &Tensor, r: usize) -> Result<Tensor> {
     sums * (1.0 / (r * r) as f64)
 }
 
-/// Bilinear, half-pixel centres: along the rows, then along the columns.
+/// Bilinear, half-pixel centres.
 pub(in crate::layers) fn upsample(x: &Tensor, r: usize, boundary: Boundary) -> Result<Tensor> {
-    stretched(&stretched(x, 1, r, boundary)?, 2, r, boundary)
+    let (b, h, w, c) = x.dims4()?;
+    let call = Call::new("upsample", [b, h, w, c], &[b, h * r, w * r, c]);
+    Call { other: r, boundary, back: Some(gathered), ..call }.on(&[x])
 }
 
-fn stretched(x: &Tensor, dim: usize, r: usize, boundary: Boundary) -> Result<Tensor> {
-    let taps = taps(x.dim(dim)?, r, boundary);
-    let mut dims = x.dims().to_vec();
-    dims[dim] = taps.len();
-    let low = look_up(x, taps.iter().map(|tap| tap.0 as u32).collect(), dim, &dims)?;
-    let high = look_up(x, taps.iter().map(|tap| tap.1 as u32).collect(), dim, &dims)?;
-    let share = numbers(taps.iter().map(|tap| tap.2).collect(), x.device())?;
-    let mut along = vec![1; dims.len()];
-    along[dim] = taps.len();
-    &low + (high - &low)?.broadcast_mul(&share.reshape(along)?)?
+fn gathered(
+    call: &Call,
+    _: &[&Tensor],
+    _: &Tensor,
+    gradient: &Tensor,
+) -> Result<[Option<Tensor>; 2]> {
+    let back = Call::new("upsample_back", call.of, &call.of);
+    let back = Call { other: call.other, boundary: call.boundary, ..back };
+    Ok([Some(back.on(&[gradient])?), None])
 }
