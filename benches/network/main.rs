@@ -2,6 +2,7 @@
 //! same windows.
 
 mod case;
+mod convolutions;
 mod time;
 
 use std::ops::Range;
@@ -12,7 +13,7 @@ use candle_core::Device;
 use physicnet_connectors::zarr::{Archive, ZarrSource};
 use physicnet_operators::model::{Checkpoint, PhysicNet, Processor};
 
-const USAGE: &str = "bench-network case CHECKPOINT STORE FIRST FILE, or time CHECKPOINT [DEVICE] (for scripts/bench)";
+const USAGE: &str = "bench-network case CHECKPOINT STORE FIRST FILE, convolutions CHECKPOINT SIDE, or time CHECKPOINT [DEVICE] (for scripts/bench)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +29,9 @@ fn main() -> Result<()> {
         ["time", checkpoint, device] => {
             let device = device.parse::<Processor>().map_err(anyhow::Error::msg)?.device(0)?;
             time::answer(&Checkpoint::load(Path::new(checkpoint))?, device)
+        }
+        ["convolutions", checkpoint, side] => {
+            convolutions::print(&Checkpoint::load(Path::new(checkpoint))?, side.parse()?)
         }
         _ => bail!("usage: {USAGE}"),
     }
