@@ -16,7 +16,7 @@ const TURN: Duration = Duration::from_millis(200);
 /// a side: the median of the calls, padding included.
 pub(crate) fn print(checkpoint: &Checkpoint, side: usize) -> Result<()> {
     for (name, weight) in &checkpoint.weights {
-        let (Some(name), [cout, cin, k, _]) = (name.strip_suffix(".weight"), *weight.dims()) else {
+        let (Some(name), &[cout, cin, k, _]) = (name.strip_suffix(".weight"), weight.dims()) else {
             continue;
         };
         // Those by two, the others by four; `local` ones are left out.

@@ -123,11 +123,11 @@ impl Call {
         let shape = Shape::from(&self.out[..]);
         let device = inputs[0].0.device().clone();
         let kernel = device.get_or_load_custom_func(self.kernel, "physicnet", PTX)?;
-        let view = |&(storage, layout): &(&CudaStorage, &Layout)| {
+        let mut views = Vec::new();
+        for (storage, layout) in inputs {
             // Contiguous, as `on` made it.
-            storage.as_cuda_slice::<f32>().map(|all| all.slice(layout.start_offset()..))
-        };
-        let views = inputs.iter().map(view).collect::<Result<Vec<_>>>()?;
+            views.push(storage.as_cuda_slice::<f32>()?.slice(layout.start_offset()..));
+        }
         // Zeros, as one kernel adds to what is there.
         let mut out = device.alloc_zeros::<T>(shape.elem_count())?;
         let numbers = self.numbers();
