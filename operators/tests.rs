@@ -23,6 +23,7 @@ use crate::windowing::Windowed;
 
 mod forms;
 mod missing;
+mod stored;
 mod whole;
 
 pub(crate) fn small(channels: usize) -> ModelConfig {

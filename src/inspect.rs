@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use physicnet_connectors::SinkConfig;
 use physicnet_connectors::zarr::{Archive, ZarrSource, foreign, is_url, shown};
-use physicnet_operators::model::{Checkpoint, ModelConfig, Provenance};
+use physicnet_operators::model::Checkpoint;
 use physicnet_operators::quantization::Usage;
 use physicnet_stream::{Frame, Sensor, format_time};
 use serde_json::{Value, json};
@@ -227,11 +227,12 @@ fn checkpoint(path: &Path) -> Result<String> {
     let rooms: Vec<_> = rooms.iter().map(|(room, count)| format!("{room} {count}")).collect();
     let _ = writeln!(
         text,
-        "checkpoint {}: {parameters} parameters in {} tensors ({}), {:.2} MiB\n\n{}\n{}",
+        "checkpoint {}: {parameters} parameters in {} tensors ({}), {:.2} MiB in {}\n\n{}\n{}",
         checkpoint.id,
         checkpoint.weights.len(),
         rooms.join(", "),
         bytes as f64 / f64::from(1 << 20),
+        checkpoint.stored,
         serde_yaml_ng::to_string(&checkpoint.config)?,
         serde_yaml_ng::to_string(&checkpoint.provenance)?,
     );
@@ -274,13 +275,13 @@ pub fn differences(path: &Path, other: &Path) -> Result<String> {
     }
     let (one, two) = (Checkpoint::load(path)?, Checkpoint::load(other)?);
     let mut text = format!("{} {}\n{} {}\n", one.id, path.display(), two.id, other.display());
-    let keys = |config: &ModelConfig, provenance: &Provenance| {
+    let keys = |Checkpoint { config, provenance, stored, .. }: &Checkpoint| {
         let mut keys = BTreeMap::new();
-        flatten(&json!({"config": config, "provenance": provenance}), "", &mut keys);
+        let said = json!({"config": config, "provenance": provenance, "weights": stored});
+        flatten(&said, "", &mut keys);
         keys
     };
-    let ours = keys(&one.config, &one.provenance);
-    let theirs = keys(&two.config, &two.provenance);
+    let (ours, theirs) = (keys(&one), keys(&two));
     let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
     text.push('\n');
     for name in names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name)) {

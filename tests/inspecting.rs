@@ -1,7 +1,7 @@
 //! What `inspect` says of stores, checkpoints and jobs.
 
 use candle_core::{Device, Tensor};
-use physicnet_operators::model::Checkpoint;
+use physicnet_operators::model::{Checkpoint, Stored};
 use physicnet_stream::Frame;
 
 use crate::house::{MINUTE, checkpoint, frame, job, physicnet, run, site, store};
@@ -58,7 +58,7 @@ fn a_checkpoint_is_told_by_its_sizes_and_its_health() {
     let size = std::fs::metadata(&path).unwrap().len() as f64 / f64::from(1 << 20);
     for line in [
         format!("{parameters} parameters in {} tensors (encoding ", known.weights.len()),
-        format!("{size:.2} MiB"),
+        format!("{size:.2} MiB in f32"),
         "hidden: 16".to_owned(),
         "physicnet calibrate".to_owned(),
         "all finite, 1 tensors are zero".to_owned(),
@@ -94,6 +94,7 @@ fn two_checkpoints_are_told_apart() {
     *moved = (&*moved * 1.25).unwrap();
     other.save(b.as_ref()).unwrap();
     let text = said(&[&a, &b]);
+    assert!(!text.contains("weights: "), "{text}");
     for line in [
         "config.ramp: [0.0,0.0] -> [0.0,0.5]",
         "provenance.steps: 1 -> 7",
@@ -104,6 +105,15 @@ fn two_checkpoints_are_told_apart() {
     }
     assert_eq!(text.matches("changed by").count(), 2, "one weight, and all together: {text}");
     assert!(!text.contains("config.hidden"), "{text}");
+
+    // The same, stored in half as many bits.
+    let half = at("half.safetensors");
+    Checkpoint { stored: Stored::Bf16, ..other.clone() }.save(half.as_ref()).unwrap();
+    let told = said(&[&half]);
+    assert!(told.contains(" MiB in bf16"), "{told}");
+    let told = said(&[&b, &half]);
+    assert!(told.contains(r#"weights: "f32" -> "bf16""#), "{told}");
+    assert!(told.contains(&format!("  {:<36} changed by 0.", "experts.mix.weight")), "{told}");
 
     // Of another size: what cannot be subtracted is shown by its shapes.
     other.config.latent = 6;

@@ -9,7 +9,7 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor};
 use physicnet::config::parse;
 use physicnet_connectors::synthetic::{Recording, SyntheticSource};
-use physicnet_operators::model::{Batch, Checkpoint, PhysicNet};
+use physicnet_operators::model::{Batch, Checkpoint, PhysicNet, Stored};
 use physicnet_stream::Frame;
 
 /// The largest difference that counts as none, as a share of the field's range.
@@ -151,3 +151,51 @@ fn weights_that_pytorch_trained_load_here_and_say_what_they_say_there() {
     case::save(&after, &batch(), None, &at("case")).unwrap();
     succeeds(twin(&python, &["check", &trained, &text(&at("case"))]));
 }
+
+#[test]
+fn weights_that_pytorch_halved_load_here_and_say_what_they_say_there() {
+    let Some(python) = python() else {
+        eprintln!("no Python with PyTorch and ONNX Runtime; not tested");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let demo = root().join("configs/demo/checkpoint.safetensors");
+    let known = Checkpoint::load(&demo).unwrap();
+    let simulated: SyntheticSource =
+        parse("{field: {kind: navier_stokes, size: 32}}", false).unwrap();
+    let mut recording = Recording::new(&simulated, 0).unwrap();
+    let window: Vec<Frame> =
+        (0..known.config.history).map(|_| recording.next_frame().unwrap().unwrap()).collect();
+    for (cast, stored) in [("half", Stored::F16), ("bfloat16", Stored::Bf16)] {
+        let (half, case, again) = (at(cast), at("case"), at("again"));
+        let mut command = Command::new(&python);
+        command.arg("-c").arg(HALVE).arg(cast).arg(&demo).arg(&half);
+        succeeds(command);
+        let read = Checkpoint::load(half.as_ref()).unwrap();
+        assert_eq!((read.stored, &read.usage), (stored, &known.usage));
+        // Both round to the nearest.
+        Checkpoint { stored, ..known.clone() }.save(again.as_ref()).unwrap();
+        let again = Checkpoint::load(again.as_ref()).unwrap();
+        for (name, weight) in &read.weights {
+            let values = |of: &Tensor| of.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(weight), values(&again.weights[name]), "{name}");
+        }
+        assert_ne!(read.id, known.id);
+
+        let net = read.network(&Device::Cpu).unwrap();
+        let batch = case::batch(&net, recording.sensor(), &[window.clone()]).unwrap();
+        case::save(&net, &batch, None, case.as_ref()).unwrap();
+        succeeds(twin(&python, &["check", &half, &case]));
+    }
+}
+
+/// As docs/training.md has it.
+const HALVE: &str = "
+import sys
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+cast, whole, half = sys.argv[1:]
+weights = {name: getattr(weight, cast)() for name, weight in load_file(whole).items()}
+save_file(weights, half, safe_open(whole, 'pt').metadata())
+";

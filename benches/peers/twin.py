@@ -330,6 +330,7 @@ class Twin(nn.Module):
         with safe_open(path, "pt") as file:
             config = Config(json.loads(file.metadata()["physicnet"])["config"])
         twin = cls(config)
+        # It copies into parameters that are float: weights of half the bits are cast.
         twin.load_state_dict(load_file(path))
         return twin.eval().requires_grad_(False)
 

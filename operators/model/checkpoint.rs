@@ -3,7 +3,8 @@
 //! Tensors have the names and layouts of a `state_dict`; the metadata holds `format: "pt"` and
 //! one JSON string, `physicnet`, with the config and where the weights come from. A second one,
 //! `physicnet.usage`, says what codes are usual: it changes no forecast, so it is no part of the
-//! model's id and may be added later.
+//! model's id and may be added later. Weights are f32 or, to halve the file, f16 or bf16: they are
+//! f32 again once read, and the id is of these.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::model::stored::{self, Stored};
 use crate::model::{ModelConfig, PhysicNet, Precision};
 use crate::quantization::Usage;
 
@@ -81,8 +83,10 @@ pub struct Checkpoint {
     pub config: ModelConfig,
     /// Where the weights come from.
     pub provenance: Provenance,
-    /// The weights by `state_dict` name.
+    /// The weights by `state_dict` name, f32.
     pub weights: BTreeMap<String, Tensor>,
+    /// How a file stores them: rounded, they are other weights under another id once read.
+    pub stored: Stored,
     /// How its codes are used on its training data, where that was measured.
     pub usage: Option<Usage>,
     /// The first 16 hexadecimal digits of the SHA-256 of config, provenance and weights; `none`
@@ -102,15 +106,17 @@ impl Checkpoint {
         PhysicNet::new(config, vb).map_err(|error| Error::new("model", error))?;
         let data = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let weights = data.iter().map(|(k, var)| (k.clone(), var.as_tensor().clone())).collect();
-        let provenance = Provenance::default();
-        Ok(Self { config: config.clone(), provenance, weights, usage: None, id: "none".into() })
+        let (provenance, stored) = (Provenance::default(), Stored::F32);
+        let (config, id) = (config.clone(), "none".into());
+        Ok(Self { config, provenance, weights, stored, usage: None, id })
     }
 
     /// Reads a file.
     ///
     /// # Errors
     /// When the file cannot be read, is not a checkpoint of ours, or its tensors differ from
-    /// what its config needs: every missing, surplus, misshapen or non-finite one is named.
+    /// what its config needs: every missing, surplus, misshapen or non-finite one is named, and
+    /// every one that is neither F32, F16 nor BF16.
     pub fn load(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let why = "is a folder; a checkpoint is a file, best.safetensors in a training's `out`";
@@ -138,19 +144,13 @@ impl Checkpoint {
                 "its code usage is of {counts} codes, its config of {codes}"
             )));
         }
-        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
-            .map_err(|error| fail(error.to_string()))?;
-        let weights: BTreeMap<String, Tensor> = tensors.into_iter().collect();
-        let wanted = Self::untrained(&config)?.weights;
-        let differences = differences(&wanted, &weights);
-        if !differences.is_empty() {
-            return Err(fail(format!(
-                "weights differ from its config: {}",
-                differences.join("; ")
-            )));
-        }
+        let file = safetensors::SafeTensors::deserialize(bytes)
+            .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
+        let stored = Stored::of(&file);
+        let weights = read(&Self::untrained(&config)?.weights, &file)
+            .map_err(|wrong| fail(format!("weights differ from its config: {wrong}")))?;
         let id = identity(&json, &weights).map_err(|error| fail(error.to_string()))?;
-        Ok(Self { config, provenance, weights, usage, id })
+        Ok(Self { config, provenance, weights, stored, usage, id })
     }
 
     /// What the network in the bytes of a file is made of; makes none.
@@ -164,7 +164,8 @@ impl Checkpoint {
     /// Writes the file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or a weight, which is named, is larger than `stored`
+    /// can hold: nothing is written then.
     pub fn save(&self, path: &Path) -> Result<()> {
         let header = Header { config: self.config.clone(), provenance: self.provenance.clone() };
         let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -172,7 +173,12 @@ impl Checkpoint {
         if let Some(usage) = &self.usage {
             metadata.insert(USAGE.to_owned(), json(usage, path)?);
         }
-        write(path, safetensors::serialize(self.weights.iter(), Some(metadata)))
+        let store = |(name, weight): (&String, &Tensor)| {
+            Ok((name.clone(), self.stored.store(name, weight)?))
+        };
+        let weights: Vec<_> = (self.weights.iter().map(store).collect::<Result<_>>())
+            .map_err(|error| Error::new(path.display(), error))?;
+        write(path, safetensors::serialize(weights, Some(metadata)))
     }
 
     /// Writes how its codes are used into the file at `path`, and changes nothing else of it:
@@ -286,7 +292,7 @@ fn identity(json: &str, weights: &BTreeMap<String, Tensor>) -> candle_core::Resu
     digest.update(json);
     for (name, tensor) in weights {
         digest.update(name);
-        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         values.iter().for_each(|value| digest.update(value.to_le_bytes()));
     }
     Ok(digest
@@ -298,27 +304,27 @@ fn identity(json: &str, weights: &BTreeMap<String, Tensor>) -> candle_core::Resu
         .into())
 }
 
-/// Each way in which `found` is not the weights that are `wanted`.
-fn differences(wanted: &BTreeMap<String, Tensor>, found: &BTreeMap<String, Tensor>) -> Vec<String> {
-    let mut all = Vec::new();
+/// The weights that are `wanted`, as f32; or each way in which those of the file are others.
+fn read(
+    wanted: &BTreeMap<String, Tensor>,
+    file: &safetensors::SafeTensors,
+) -> std::result::Result<BTreeMap<String, Tensor>, String> {
+    let (mut weights, mut wrong) = (BTreeMap::new(), Vec::new());
     for (name, want) in wanted {
-        match found.get(name) {
-            None => all.push(format!("{name} is missing")),
-            Some(have) if have.dims() != want.dims() => {
-                all.push(format!("{name} is {:?}, not {:?}", have.dims(), want.dims()));
+        match file.tensor(name) {
+            Err(_) => wrong.push(format!("{name} is missing")),
+            Ok(view) if view.shape() != want.dims() => {
+                wrong.push(format!("{name} is {:?}, not {:?}", view.shape(), want.dims()));
             }
-            Some(have) if have.dtype() != DType::F32 => {
-                all.push(format!("{name} is {:?}, not F32", have.dtype()));
-            }
-            Some(have) => {
-                let sum = have.sqr().and_then(|s| s.sum_all()).and_then(|s| s.to_scalar::<f32>());
-                if !sum.is_ok_and(f32::is_finite) {
-                    all.push(format!("{name} is not finite"));
-                }
-            }
+            Ok(view) => match stored::read(&view) {
+                Ok(weight) => _ = weights.insert(name.clone(), weight),
+                Err(why) => wrong.push(format!("{name} {why}")),
+            },
         }
     }
-    let surplus = found.keys().filter(|name| !wanted.contains_key(*name));
-    all.extend(surplus.map(|name| format!("{name} is not part of the config")));
-    all
+    let mut surplus: Vec<_> =
+        file.names().into_iter().filter(|name| !wanted.contains_key(*name)).collect();
+    surplus.sort_unstable();
+    wrong.extend(surplus.iter().map(|name| format!("{name} is not part of the config")));
+    if wrong.is_empty() { Ok(weights) } else { Err(wrong.join("; ")) }
 }

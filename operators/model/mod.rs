@@ -5,9 +5,11 @@ mod config;
 mod net;
 mod precision;
 mod processor;
+mod stored;
 
 pub use checkpoint::{Checkpoint, Parent, Provenance};
 pub use config::{Expert, ModelConfig, Quantization, Serve, VariableConfig};
 pub use net::{Batch, Outputs, PhysicNet};
 pub use precision::Precision;
 pub use processor::Processor;
+pub use stored::Stored;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use physicnet_connectors::zarr::ZarrSource;
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::{ModelConfig, Processor};
+use physicnet_operators::model::{ModelConfig, Processor, Stored};
 use physicnet_stream::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,9 @@ pub struct TrainConfig {
     pub mix: Vec<f64>,
     /// The directory for checkpoints, state and metrics.
     pub out: PathBuf,
+    /// How the checkpoints' weights are stored; the run itself, and its state, are f32.
+    #[serde(default, skip_serializing_if = "Stored::is_f32")]
+    pub weights: Stored,
     /// The network.
     #[serde(default)]
     pub model: ModelConfig,

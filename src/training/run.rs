@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         let stopped = match outcome {
             Ok(stopped) => stopped,
             Err(error) => {
-                let lost = |why| format!("What there is could not be saved, either: {why:#}");
+                let lost = |why| format!("What there is could not all be saved, either: {why:#}");
                 bail!("{error:#}. {}", self.rescue().unwrap_or_else(lost));
             }
         };
@@ -319,10 +319,10 @@ impl<'a> Run<'a> {
             let score = sums.get("mae_sharp").or(sums.get("mae_mean")).copied();
             let better = |score: f64| self.best.is_none_or(|(best, _)| score < best);
             if let Some(score) = score.filter(|&score| better(score)) {
-                self.best = Some((score, self.optimiser.step));
                 let mut best = self.checkpoint(&self.optimiser.ema)?;
                 best.provenance.validation.clone_from(&sums);
                 best.save(&self.config.out.join("best.safetensors"))?;
+                self.best = Some((score, self.optimiser.step));
             }
         }
         Ok(sums)
@@ -348,8 +348,8 @@ impl<'a> Run<'a> {
             loss: Some(serde_json::to_value(&self.config.loss)?),
             parent: self.parent.clone().map(Box::new),
         };
-        let (config, usage, id) = (self.model.clone(), None, "none".into());
-        Ok(Checkpoint { config, provenance, weights, usage, id })
+        let (config, stored) = (self.model.clone(), self.config.weights);
+        Ok(Checkpoint { config, provenance, weights, stored, usage: None, id: "none".into() })
     }
 
     /// Keeps what an error leaves, and says where it is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
-use physicnet_operators::model::{Parent, Processor};
+use physicnet_operators::model::{Parent, Processor, Stored};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,8 +32,9 @@ pub(crate) struct Notes {
 
 /// What must not change between sittings of one run.
 pub(crate) fn fingerprint(config: &TrainConfig) -> String {
-    let device = Processor::Auto;
-    let free = TrainConfig { resume: false, threads: 1, minutes: None, device, ..config.clone() };
+    let (weights, device) = (Stored::F32, Processor::Auto);
+    let own = config.clone();
+    let free = TrainConfig { weights, resume: false, threads: 1, minutes: None, device, ..own };
     serde_json::to_string(&free).unwrap_or_default()
 }
 

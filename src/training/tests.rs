@@ -7,7 +7,9 @@ use physicnet_connectors::zarr::{ArchiveWriter, ZarrSource};
 use physicnet_operators::cropping::{Transform, View};
 use physicnet_operators::experts::between;
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Outputs, Processor, VariableConfig};
+use physicnet_operators::model::{
+    Checkpoint, ModelConfig, Outputs, Processor, Stored, VariableConfig,
+};
 use physicnet_stream::{Axis, Frame, Grid, Stop, Variable};
 
 use super::loss::Loss;
@@ -24,6 +26,7 @@ mod missing;
 mod parent;
 mod sizes;
 mod stopping;
+mod stored;
 
 const SIDE: usize = 16;
 
@@ -91,6 +94,7 @@ fn config(folder: &Path, frames: &[Frame], out: &str) -> TrainConfig {
         data: vec![ZarrSource::new(path)],
         mix: Vec::new(),
         out: folder.join(out),
+        weights: Stored::F32,
         model: small(),
         split: Split { by: By::Time, train: 0.7, validation: 0.3 },
         crop: 0,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 
-use physicnet_operators::model::{ModelConfig, VariableConfig};
+use physicnet_operators::model::{ModelConfig, Stored, VariableConfig};
 use physicnet_operators::quantization::Usage;
 use physicnet_operators::scoring::ScoringConfig;
 use physicnet_operators::swapping::Trial;
@@ -215,6 +215,20 @@ fn a_model_that_a_start_would_refuse_is_refused() {
     assert_eq!(house.last().1, Outcome::Taken, "{}", house.last().2);
     let copy = Checkpoint::load(&house.swap.folder.model(&new.id)).unwrap();
     assert_eq!((&copy.id, copy.usage), (&new.id, Some(usage)));
+}
+
+#[test]
+fn a_model_of_half_weights_is_taken_as_it_is_stored() {
+    let mut house = house();
+    let (path, new) = model(house.path(), 1);
+    Checkpoint { stored: Stored::F16, ..new }.save(&path).unwrap();
+    let new = Checkpoint::load(&path).unwrap().id;
+    house.ask(path.clone(), 0);
+    house.look();
+    assert_eq!(house.last().1, Outcome::Taken, "{}", house.last().2);
+    assert_eq!(house.attendant.swap.serving.id, new);
+    let copy = house.swap.folder.model(&new);
+    assert_eq!(std::fs::read(copy).unwrap(), std::fs::read(path).unwrap());
 }
 
 #[test]
