@@ -184,7 +184,7 @@ fn weights_that_pytorch_halved_load_here_and_say_what_they_say_there() {
         assert_ne!(read.id, known.id);
 
         let net = read.network(&Device::Cpu).unwrap();
-        let batch = case::batch(&net, recording.sensor(), &[window.clone()]).unwrap();
+        let batch = case::batch(&net, recording.sensor(), std::slice::from_ref(&window)).unwrap();
         case::save(&net, &batch, None, case.as_ref()).unwrap();
         succeeds(twin(&python, &["check", &half, &case]));
     }
