@@ -4,13 +4,56 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use physicnet::config::parse;
+use physicnet::training::TrainConfig;
+use physicnet_connectors::synthetic::SyntheticSource;
 use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// A Python with what benches/peers/requirements-skill.txt names: gigabytes, so nobody must have it.
 fn python() -> Option<PathBuf> {
     let python = PathBuf::from(std::env::var_os("PHYSICNET_PYTHON")?);
     let told = Command::new(&python).args(["-c", "import cv2, pysteps, torch, yaml"]).output();
     told.is_ok_and(|told| told.status.success()).then_some(python)
+}
+
+/// A file of ours with the keys that a protocol sets in it, as compare.py reads it.
+fn with(file: &Value, set: &Value) -> String {
+    let text = std::fs::read_to_string(root().join(file.as_str().unwrap())).unwrap();
+    let mut config: Value = serde_yaml_ng::from_str(&text).unwrap();
+    for (key, value) in set.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config.to_string().replace('$', "")
+}
+
+#[test]
+fn what_the_protocols_name_is_read_and_told_of() {
+    let text = std::fs::read_to_string(root().join("benches/skill/protocols.yaml")).unwrap();
+    let told: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let usage = Command::new(root().join("benches/skill/run")).arg("--help").output().unwrap();
+    let usage = String::from_utf8(usage.stdout).unwrap();
+    let words: Vec<_> = usage.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for (name, protocol) in told["protocols"].as_object().unwrap() {
+        assert!(words.contains(&name.as_str()), "{name}: {usage}");
+        let training = with(&protocol["train"], &protocol["set"]);
+        parse::<TrainConfig>(&training, false).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for archive in [&protocol["data"], &protocol["test"]] {
+            if archive["simulate"].is_string() {
+                let simulated = with(&archive["simulate"], &archive["set"]);
+                parse::<SyntheticSource>(&simulated, false)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+        // What is scored has another seed than what was trained on.
+        if protocol["test"].is_object() {
+            let seed = |archive: &Value| archive["set"]["seed"].clone();
+            assert_ne!(seed(&protocol["data"]), seed(&protocol["test"]), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -20,7 +63,7 @@ fn peers_are_trained_and_scored_beside_ours_on_the_same_frames() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/skill/run");
+    let run = root().join("benches/skill/run");
     let told = Command::new(run)
         .args(["tiny", "--seeds", "0", "--threads", "1", "--minutes", "0.01", "--out"])
         .arg(folder.path())
