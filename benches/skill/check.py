@@ -23,14 +23,21 @@ def stores_of(template, observations, samples):
     return [xarray.open_zarr(template.replace("{sensor}", name), decode_timedelta=True) for name in names]
 
 
-def pairs(forecasts, observed, variable, lead):
-    """What was said for a lead and what came, frame by frame, where both are."""
+def scored(times, first, stride):
+    """Whether a reference time is scored: every how manieth from the first one on."""
+    cadence = np.median(np.diff(times).astype("timedelta64[ns]").astype("i8"))
+    steps = lambda moment: round(int((moment - first).astype("timedelta64[ns]").astype("i8")) / cadence)
+    return lambda moment: moment >= first and steps(moment) % stride == 0
+
+
+def pairs(forecasts, observed, variable, lead, counts):
+    """What was said for a lead and what came, frame by frame, where both are and the reference time counts."""
     for sample, store in enumerate(forecasts):
         fields, truth = store[variable], observed[sample]
         times = {moment: index for index, moment in enumerate(truth["time"].values)}
         step = store["prediction_timedelta"].values[lead]
         for index, moment in enumerate(store["time"].values):
-            if moment + step in times:
+            if counts(moment) and moment + step in times:
                 said = fields.values[index, lead].astype("f8")
                 came = truth.values[times[moment + step]].astype("f8")
                 both = np.isfinite(said) & np.isfinite(came)
@@ -61,9 +68,10 @@ def row(frames, asked):
     return told | {key: spatialscores.fss_compute(fraction) for key, fraction in fractions.items()}
 
 
-def check(said, observations, stores):
+def check(said, observations, stores, first, stride):
     """The largest difference, as a share, of `said` (the variables of `evaluate --json`)."""
     data, largest = xarray.open_zarr(observations), 0.0
+    counts = scored(data["time"].values, np.datetime64(first), stride)
     for variable in said:
         observed = data[variable["name"]]
         observed = list(observed) if "sample" in observed.dims else [observed]
@@ -71,7 +79,7 @@ def check(said, observations, stores):
         for name, template in stores.items():
             forecasts = [store.load() for store in stores_of(template, observations, len(observed))]
             for lead, theirs in enumerate(variable["products"][name]["leads"]):
-                frames = pairs(forecasts, observed, variable["name"], lead)
+                frames = pairs(forecasts, observed, variable["name"], lead, counts)
                 for score, value in row(frames, theirs).items():
                     off = abs(theirs[score] - value) / max(abs(value), 1e-3)
                     largest = max(largest, float(off))

@@ -83,7 +83,7 @@ class Protocol:
     def __init__(self, name, told, args):
         self.name, self.told, self.args = name, told, args
         self.runner, self.folder = Runner(args.threads), Path(args.out).resolve() / name
-        self.minutes = args.minutes or told["minutes"]
+        self.minutes, self.stride = args.minutes or told["minutes"], told.get("stride", 1)
         self.peers = args.peers.split(",") if args.peers else list(told["peers"])
         strange = set(self.peers) - set(told["peers"])
         if strange:
@@ -185,7 +185,7 @@ class Protocol:
 
     def evaluate(self, weights, *more):
         command = [PHYSICNET, "evaluate", "--zarr", self.test, "--checkpoint", weights, "--no-ssim"]
-        command += ["--from", self.told["from"], "--stride", self.told.get("stride", 1)]
+        command += ["--from", self.told["from"], "--stride", self.stride]
         thresholds = ",".join(map(str, self.told.get("thresholds", [])))
         command += ["--thresholds", thresholds] if thresholds else []
         return self.runner(*command, "--workers", self.args.threads, *more)
@@ -197,7 +197,7 @@ class Protocol:
         path = folder / "scores.json"
         self.evaluate(folder / OURS / "weights.safetensors", *against, "--json", path)
         said = json.loads(path.read_text())["variables"]
-        largest = check(said, str(self.test), stores)
+        largest = check(said, str(self.test), stores, self.told["from"], self.stride)
         leads = lambda products: {name: product["leads"] for name, product in products.items()}
         scores = {variable["name"]: leads(variable["products"]) for variable in said}
         return {"scores": scores, "differs": largest}
