@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import math
 import os
 import resource
 import shutil
@@ -159,7 +160,8 @@ class Protocol:
             shutil.copy(weights, place / "weights.safetensors")
             forecast = self.evaluate(place / "weights.safetensors", "--forecasts", place / "{sensor}.zarr")
             steps = (training / "metrics.csv").read_text().splitlines()[-1].split(",")[0]
-            return took | {"steps": int(steps), "forecast": forecast["cpu"]}
+            told = {"steps": int(steps), "parameters": parameters(place / "weights.safetensors")}
+            return took | told | {"forecast": forecast["cpu"]}
 
         return make
 
@@ -201,6 +203,13 @@ class Protocol:
         leads = lambda products: {name: product["leads"] for name, product in products.items()}
         scores = {variable["name"]: leads(variable["products"]) for variable in said}
         return {"scores": scores, "differs": largest}
+
+
+def parameters(checkpoint):
+    """How many numbers a checkpoint holds, by the shapes in its header."""
+    with open(checkpoint, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def machine():
