@@ -186,8 +186,11 @@ impl Data {
         // Of each channel: count, sum, squares and magnitudes.
         let mut all = vec![[0.0_f64; 4]; model.variables.len()];
         let every = (self.training.len() / 500).max(1);
-        for place in self.training.iter().step_by(every) {
-            let frame = self.archives[place.archive].read_or_miss(place.sensor, place.first)?;
+        let length = model.history + model.horizon;
+        for (at, place) in self.training.iter().step_by(every).enumerate() {
+            // Another frame of each window: of short series the first ones are how all begin.
+            let frame = place.first + at % length;
+            let frame = self.archives[place.archive].read_or_miss(place.sensor, frame)?;
             let plane = frame.shape[1] * frame.shape[2];
             for (sums, values) in all.iter_mut().zip(frame.data.chunks_exact(plane)) {
                 for x in values.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)) {

@@ -8,8 +8,8 @@ use physicnet_stream::{Axis, Grid, Variable};
 
 use super::*;
 
-/// An archive of eight sensors of sixteen frames each.
-fn eight(folder: &Path) -> ZarrSource {
+/// An archive of eight sensors that have the same frames.
+fn eight(folder: &Path, frames: &[Frame]) -> ZarrSource {
     let grid = Grid {
         variables: vec![Variable { name: "u".into(), units: "m s-1".into() }],
         y: Axis::index("y", SIDE),
@@ -17,11 +17,29 @@ fn eight(folder: &Path) -> ZarrSource {
     };
     let path = folder.join("eight.zarr");
     let mut writer = ArchiveWriter::create(&path, &grid, Some(8), serde_json::Map::new()).unwrap();
-    for frame in frames(16, false) {
-        (0..8).for_each(|sensor| writer.append(sensor, &frame).unwrap());
+    for frame in frames {
+        (0..8).for_each(|sensor| writer.append(sensor, frame).unwrap());
     }
     writer.finish().unwrap();
     ZarrSource::new(path)
+}
+
+#[test]
+fn transforms_are_fitted_to_all_of_a_short_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &frames(16, false), "short");
+    // Sensors of one window each, whose frames are 0, 1, 2, 3 and 4 all over.
+    let rising = |frame: Frame| Frame { data: vec![frame.offset as f32; SIDE * SIDE], ..frame };
+    let short: Vec<_> = frames(5, false).into_iter().map(rising).collect();
+    config.data = vec![eight(folder.path(), &short)];
+    config.split = Split { by: By::Sensor, train: 0.625, validation: 0.375 };
+    let mut model = config.model.clone();
+    Data::open(&config, &mut model).unwrap();
+    let Transform::Standardise { mean: Some(mean), std: Some(std) } = model.variables[0].transform
+    else {
+        panic!("{:?}", model.variables[0].transform);
+    };
+    assert!((mean - 2.0).abs() < 1e-9 && (std - 2.0_f64.sqrt()).abs() < 1e-9, "{mean} {std}");
 }
 
 /// The parts of a split by `by`: who is in them, and which of their frames, counted in the parts
@@ -29,7 +47,7 @@ fn eight(folder: &Path) -> ZarrSource {
 fn parts(by: By) -> [BTreeSet<(String, usize)>; 2] {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), &frames(16, false), "parts");
-    config.data = vec![eight(folder.path())];
+    config.data = vec![eight(folder.path(), &frames(16, false))];
     config.split = Split { by, train: 0.5, validation: 0.375 };
     let mut model = config.model.clone();
     let data = Data::open(&config, &mut model).unwrap();
