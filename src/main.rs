@@ -23,17 +23,23 @@ fn settle() {
     // The largest that glibc takes, and as much as the tensors of a large frame together.
     const KEPT: [(&str, &str); 2] =
         [("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "268435456")];
+    // Some loaders take variables away again, from a program with capabilities say.
+    const ONCE: &str = "PHYSICNET_SETTLED";
     let told = |name: &str| std::env::var_os(name).is_some();
+    if told(ONCE) {
+        return;
+    }
     let mut arguments = std::env::args_os();
     let Some(name) = arguments.next() else { return };
     let arguments: Vec<_> = arguments.collect();
     let trains = arguments.first().is_some_and(|command| command == "train");
     let pool = (!trains && !POOL.into_iter().any(told)).then_some((POOL[0], "1"));
     let kept = KEPT.into_iter().filter(|(name, _)| cfg!(target_env = "gnu") && !told(name));
-    let missing: Vec<_> = pool.into_iter().chain(kept).collect();
+    let mut missing: Vec<_> = pool.into_iter().chain(kept).collect();
     if missing.is_empty() {
         return;
     }
+    missing.push((ONCE, "1"));
     // Under another loader the program's own name is not the file that runs.
     let own = std::path::Path::new(&name).file_name().map(std::ffi::OsStr::to_owned);
     let program = std::env::current_exe().ok();

@@ -103,16 +103,20 @@ impl Kernel for Convolution<'_> {
         let band = self.shape.band();
         for row in (0..rows).step_by(band) {
             let pixels = row * columns..rows.min(row + band) * columns;
-            for (c, n) in blocks(cout) {
+            let mut all = blocks(cout).peekable();
+            while let Some((c, mut n)) = all.next() {
+                let many = FMA && wide() && n == NR && rows * columns >= WIDE;
+                if many && all.next_if(|next| next.1 == NR).is_some() {
+                    n += NR;
+                }
                 let w = &self.packed[c * depth..][..n * depth];
-                match (n == NR, rows * columns) {
-                    (true, WIDE..) if FMA && wide() => {
-                        self.panel::<WIDE, 2, FMA>(pixels.clone(), c, w);
-                    }
-                    (true, MR..) => self.panel::<MR, 2, FMA>(pixels.clone(), c, w),
-                    (true, _) => self.panel::<1, 2, FMA>(pixels.clone(), c, w),
-                    (false, TALL..) => self.panel::<TALL, 1, FMA>(pixels.clone(), c, w),
-                    (false, _) => self.panel::<1, 1, FMA>(pixels.clone(), c, w),
+                match (n / HALF, rows * columns) {
+                    (4, _) => self.panel::<WIDE, 4, FMA>(pixels.clone(), c, w),
+                    (2, _) if many => self.panel::<WIDE, 2, FMA>(pixels.clone(), c, w),
+                    (2, MR..) => self.panel::<MR, 2, FMA>(pixels.clone(), c, w),
+                    (2, _) => self.panel::<1, 2, FMA>(pixels.clone(), c, w),
+                    (_, TALL..) => self.panel::<TALL, 1, FMA>(pixels.clone(), c, w),
+                    _ => self.panel::<1, 1, FMA>(pixels.clone(), c, w),
                 }
             }
         }
@@ -120,7 +124,7 @@ impl Kernel for Convolution<'_> {
 }
 
 impl Convolution<'_> {
-    /// One block of `8 W` channels of the pixels.
+    /// One block of `8 W` channels of the pixels, or two of sixteen.
     #[inline(always)]
     fn panel<const M: usize, const W: usize, const FMA: bool>(
         &mut self,
@@ -174,12 +178,21 @@ fn product<const M: usize, const W: usize, const FMA: bool>(
 ) {
     let (k, stride, run) = (shape.k, shape.stride(), shape.run());
     #[cfg(target_arch = "x86_64")]
-    if FMA && M == WIDE && W == 2 {
+    if FMA && M == WIDE && W >= 2 {
         // SAFETY: only `wide` processors are given such tiles, and two vectors of eight are one.
         #[allow(unsafe_code)]
         return unsafe {
-            let tile = &mut *std::ptr::from_mut(tile).cast::<[[f32; 16]; M]>();
-            super::avx512::product(x, at, [k, stride, run], w, relu, tile)
+            let tile = std::ptr::from_mut(tile);
+            match W {
+                4 => {
+                    let tile = &mut *tile.cast::<[[[f32; 16]; 2]; M]>();
+                    super::avx512::product(x, at, [k, stride, run], w, relu, tile)
+                }
+                _ => {
+                    let tile = &mut *tile.cast::<[[[f32; 16]; 1]; M]>();
+                    super::avx512::product(x, at, [k, stride, run], w, relu, tile)
+                }
+            }
         };
     }
     #[cfg(target_arch = "x86_64")]
