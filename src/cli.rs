@@ -24,7 +24,7 @@ use crate::config::{Job, ModelSection, load, parse, schema};
 use crate::evaluate::{Evaluation, Period, Wanted, evaluate, table};
 use crate::report::{self, document};
 use crate::training::{Seconds, Swept, Told, TrainConfig, calibrate, find_rate, suits, train};
-use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, top};
+use crate::{demo, engine, inspect, publish, scores, simulate, swap, tail, telemetry, top};
 use typed::{Cli, ClusterFlags, Command, Evaluate, Kind, Publish, Run, Simulate, SwapFlags, Tail};
 
 /// Runs the command line of this process.
@@ -153,6 +153,7 @@ fn run(Run { job: path, cluster }: Run) -> Result<()> {
         rejects = ?counts.rejects(),
         drifted = ?health.drifted(),
         served = ?health.servings(),
+        peak_mib = telemetry::memory("VmHWM:").map(|bytes| (bytes / f64::from(1 << 20)).round()),
         "{} ended after {seconds:.1} s, everything durable",
         job.name
     );

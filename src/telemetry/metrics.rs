@@ -13,7 +13,7 @@ use super::job::{Job, Telemetry};
 use super::skill::{Skill, skill};
 
 /// Every metric: its name, its type and what it tells. `docs/watching.md` shows the same table.
-pub const METRICS: [(&str, &str, &str); 52] = [
+pub const METRICS: [(&str, &str, &str); 53] = [
     (
         "physicnet_build_info",
         "gauge",
@@ -149,6 +149,7 @@ pub const METRICS: [(&str, &str, &str); 52] = [
         "Fields and events not kept for those who watch, so as not to wait",
     ),
     ("process_resident_memory_bytes", "gauge", "Memory of the process"),
+    ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process has had"),
     ("process_cpu_seconds_total", "counter", "Processor time of the process"),
 ];
 
@@ -357,21 +358,28 @@ fn scores(
 
 /// Linux tells these of every process; elsewhere they are absent.
 fn process(name: &str, page: &mut Page<'_>) {
-    let value = if name == "process_resident_memory_bytes" {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        let kibibytes = line.trim().strip_suffix("kB").and_then(|kb| kb.trim().parse::<f64>().ok());
-        kibibytes.map(|kibibytes| kibibytes * 1024.0)
-    } else {
-        // Fields 14 and 15, in hundredths of a second; the second is a name that may hold blanks.
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11));
-        let ticks = fields.map(|fields| fields.take(2).filter_map(|f| f.parse::<f64>().ok()));
-        ticks.map(|ticks| ticks.sum::<f64>() / 100.0)
+    let value = match name {
+        "process_resident_memory_bytes" => memory("VmRSS:"),
+        "process_peak_resident_memory_bytes" => memory("VmHWM:"),
+        _ => {
+            // Fields 14 and 15, in hundredths of a second; the second is a name that may hold blanks.
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+            let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11));
+            let ticks = fields.map(|fields| fields.take(2).filter_map(|f| f.parse::<f64>().ok()));
+            ticks.map(|ticks| ticks.sum::<f64>() / 100.0)
+        }
     };
     if let Some(value) = value {
         page.sample(&[], value);
     }
+}
+
+/// The bytes of memory that a line of Linux's status of this process tells.
+pub(crate) fn memory(line: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let told = status.lines().find_map(|all| all.strip_prefix(line))?;
+    let kibibytes: f64 = told.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
 }
 
 /// Where the samples of a metric are written.

@@ -32,6 +32,7 @@ pub use events::{Event, Events, Kind};
 pub use health::Beat;
 pub use job::{About, Telemetry};
 pub use metrics::METRICS;
+pub(crate) use metrics::memory;
 pub use sensors::{SensorState, Sensors};
 pub use shown::{Choice, Shown};
 

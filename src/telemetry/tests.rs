@@ -361,3 +361,11 @@ fn the_last_that_was_looked_at_is_kept_when_nobody_looks() {
     assert_eq!((views.last(), last.read().version), (Some("b".into()), 2));
     assert_eq!([kept("b"), kept("a")], [1, 0]);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_most_memory_is_not_less_than_that_of_now() {
+    let [now, most] = ["VmRSS:", "VmHWM:"].map(|line| super::memory(line).unwrap());
+    assert!(now > 1e6 && most >= now, "{now} of {most}");
+    assert_eq!(super::memory("VmNothing:"), None);
+}
