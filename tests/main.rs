@@ -22,6 +22,7 @@ mod report;
 mod revisions;
 mod simulators;
 mod skill;
+mod starting;
 mod streaming;
 mod swapping;
 mod training;

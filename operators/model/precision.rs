@@ -4,8 +4,8 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// In what the convolutions of a network are multiplied on a GPU. Their sums, what lies between them,
-/// and everything on a CPU are f32 whatever it says.
+/// In what the convolutions of a network are multiplied on a GPU: factors and products are rounded to
+/// it, sums are f32. What lies between them, and everything on a CPU, is f32 whatever it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
