@@ -14,7 +14,8 @@ fn main() -> std::process::ExitCode {
 /// job's processor time. Training has no such workers, and keeps it.
 ///
 /// glibc gives the memory of large tensors back to the system when one is dropped, and the next one
-/// is asked for page by page: an eighth of a job's processor time, a fifth of a training's.
+/// is asked for page by page: a tenth of a training's processor time, a twentieth of a job's where
+/// frames are large, nothing where they are small (docs/speed.md).
 #[cfg(unix)]
 fn settle() {
     use std::os::unix::process::CommandExt;
