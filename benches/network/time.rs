@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use physicnet_operators::experts::{Known, between};
-use physicnet_operators::layers::helped;
+use physicnet_operators::layers::{helped, join};
 use physicnet_operators::model::{Batch, Checkpoint, PhysicNet};
 
 /// Pixels that are computed together, as a stage on a CPU does.
@@ -130,18 +130,18 @@ struct Features {
     skip: Tensor,
 }
 
+/// Each frame by itself, as a job has them.
 fn encode(net: &PhysicNet, windows: &Batch) -> Result<Features> {
-    let (b, history, h, w, channels) = windows.frames.dims5()?;
+    let history = windows.frames.dim(1)?;
     let encoder = net.encoder.as_ref().context("the network encodes nothing")?;
-    let seen = Tensor::cat(&[&windows.frames, &windows.mask], 4)?;
-    let all = encoder.forward(&seen.reshape((b * history, h, w, 2 * channels))?, None)?;
-    let at = |all: &Tensor, t: usize| {
-        let (_, h, w, depth) = all.dims4()?;
-        let split = all.reshape((b, history, h, w, depth))?;
-        split.narrow(1, t, 1)?.squeeze(1)?.contiguous()
-    };
-    let latents = (0..history).map(|t| at(&all.latent, t)).collect::<Result<_, _>>()?;
-    Ok(Features { latents, skip: at(&all.skip, history - 1)? })
+    let every = (0..history).map(|t| {
+        let at = |all: &Tensor| all.narrow(1, t, 1)?.squeeze(1)?.contiguous();
+        let seen = join(&[at(&windows.frames)?, at(&windows.mask)?])?;
+        Ok(encoder.forward(&seen, None)?)
+    });
+    let every = every.collect::<Result<Vec<_>>>()?;
+    let skip = every.last().context("no frame")?.skip.clone();
+    Ok(Features { latents: every.into_iter().map(|all| all.latent).collect(), skip })
 }
 
 fn forecast(net: &PhysicNet, windows: &Batch, motion: &Tensor, features: &Features) -> Result<()> {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::cropping::View;
-use crate::layers::{Conv, Start, avg_pool, pixel_unshuffle};
+use crate::layers::{Conv, Start, avg_pool, pixel_unshuffle, sum_relu};
 use crate::model::ModelConfig;
 
 /// What is known of a frame after encoding; the batch is the first dimension of each.
@@ -69,8 +69,8 @@ impl Encoder {
         let global = if self.scale > 1 { avg_pool(frames, self.scale)? } else { frames.clone() };
         let skip = self.stem.forward_relu(&pixel_unshuffle(&global, 2)?)?;
         let wide = self.down.forward(&pixel_unshuffle(&skip, 2)?)?;
-        let wide = (&wide + self.outer.forward(&self.inner.forward_relu(&wide)?)?)?;
-        let latent = self.project.forward(&wide.relu()?)?;
+        let change = self.outer.forward(&self.inner.forward_relu(&wide)?)?;
+        let latent = self.project.forward(&sum_relu(&wide, &change)?)?;
         let local = match &self.local {
             Some((stem, project)) => {
                 let folded = match view {

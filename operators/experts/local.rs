@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use crate::cropping::View;
 use crate::encoding::LOCAL;
 use crate::layers::{
-    Boundary, Conv, Start, pixel_shuffle, pixel_unshuffle, upsample_bilinear, warp,
+    Boundary, Conv, Start, join, per_lead, pixel_shuffle, pixel_unshuffle, upsample_bilinear, warp,
 };
 use crate::model::ModelConfig;
 
@@ -18,7 +18,6 @@ const WIDTH: usize = 32;
 pub struct LocalExpert {
     scale: usize,
     boundary: Boundary,
-    channels: usize,
     mix: Conv,
     blocks: [(Conv, Conv); 2],
     flow: Conv,
@@ -58,7 +57,6 @@ impl LocalExpert {
         Ok(Self {
             scale: config.global_scale,
             boundary: config.boundary,
-            channels,
             mix: conv(input, WIDTH, 1, Start::He, "mix")?,
             blocks: [block(0)?, block(1)?],
             flow: conv(WIDTH, 2 * leads, 1, Start::Zero, "flow")?,
@@ -94,7 +92,7 @@ impl LocalExpert {
         };
         let mut parts = latents.to_vec();
         parts.extend([cut(features)?, cut(pixel_unshuffle(&forecast, 2)?)?]);
-        let mut x = self.mix.forward(&Tensor::cat(&parts, 3)?)?;
+        let mut x = self.mix.forward(&join(&parts)?)?;
         for (inner, outer) in &self.blocks {
             x = (&x + outer.forward(&inner.forward_relu(&x)?)?)?;
         }
@@ -106,16 +104,6 @@ impl LocalExpert {
         let residual = place(pixel_shuffle(&self.residual.forward(&x)?, 2)?)?;
         let blend = candle_nn::ops::sigmoid(&self.blend.forward(&x)?)?;
         let blend = place((upsample_bilinear(&blend, 2, self.boundary)? * 2.0)?)?;
-        forecast + per_lead(&blend, &(residual + moved)?, self.channels)?
+        forecast + per_lead(&blend, &(residual + moved)?)?
     }
-}
-
-/// Multiplies fields `(B, H, W, lead * C)` by one weight per lead, `(B, H, W, lead)`.
-pub(crate) fn per_lead(weight: &Tensor, fields: &Tensor, channels: usize) -> Result<Tensor> {
-    if channels == 1 {
-        return weight * fields;
-    }
-    let (b, h, w, leads) = weight.dims4()?;
-    let split = fields.reshape((b, h, w, leads, channels))?;
-    split.broadcast_mul(&weight.unsqueeze(4)?)?.reshape((b, h, w, leads * channels))
 }

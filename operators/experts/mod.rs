@@ -10,7 +10,6 @@ mod operator;
 mod tendency;
 
 pub use bank::{Bank, Member};
-pub(crate) use local::per_lead;
 pub use local::{Global, LocalExpert};
 pub use motion::between;
 pub use net::{Carried, Experts, Known};

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::experts::{Member, Tendency};
-use crate::layers::{Conv, Start, avg_pool, upsample_bilinear, warp};
+use crate::layers::{Conv, Start, avg_pool, join, onto, sum, sum_relu, warp};
 use crate::model::{Expert, ModelConfig};
 
 /// What the experts know of a batch of windows.
@@ -149,8 +149,7 @@ impl Experts {
         };
         // A unit of the head is one latent cell.
         let correction = (flow.forward(&features)? * stride as f64)?;
-        let fine = upsample_bilinear(&correction, stride, boundary)?;
-        let displacement = (start + fine)?;
+        let displacement = onto(&start, &correction, stride, boundary)?;
         let warped = warp(known.newest, &displacement, boundary)?;
         let (trunk, correction) = (Some(features), Some(correction));
         Ok(Carried { trunk, correction, displacement, warped, tendency })
@@ -165,17 +164,19 @@ impl Experts {
         }
         let stride = self.config.stride();
         parts.push((avg_pool(known.flow, stride)? / stride as f64)?);
-        Tensor::cat(&parts, 3)
+        join(&parts)
     }
 }
 
 impl Trunk {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.mix.forward(x)?;
-        for (inner, outer) in &self.blocks {
-            x = (&x + outer.forward(&inner.forward_relu(&x)?)?)?;
+        for (at, (inner, outer)) in (1..).zip(&self.blocks) {
+            let change = outer.forward(&inner.forward_relu(&x)?)?;
+            // The last sum is rectified as it is made.
+            x = if at < self.blocks.len() { sum(&x, &change)? } else { sum_relu(&x, &change)? };
         }
-        x.relu()
+        if self.blocks.is_empty() { x.relu() } else { Ok(x) }
     }
 }
 

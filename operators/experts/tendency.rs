@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::experts::Known;
-use crate::layers::{Boundary, Conv, Start, warp};
+use crate::layers::{Boundary, Conv, Start, join, warp};
 use crate::model::{Expert, ModelConfig};
 
 /// The linear autoregression. It starts at zero: untrained, the field is carried unchanged.
@@ -52,7 +52,7 @@ impl Tendency {
             let change = change.narrow(3, lead * self.channels, self.channels)?.contiguous()?;
             self.carry(&change, displacement, lead)
         };
-        Tensor::cat(&(0..leads).map(one).collect::<Result<Vec<_>>>()?, 3)
+        join(&(0..leads).map(one).collect::<Result<Vec<_>>>()?)
     }
 
     /// What the weights of lead `lead` (from 0) multiply, where the air will be:
@@ -76,7 +76,7 @@ impl Tendency {
             };
             known.newest - brought
         };
-        Tensor::cat(&(0..self.steps).map(change).collect::<Result<Vec<_>>>()?, 3)
+        join(&(0..self.steps).map(change).collect::<Result<Vec<_>>>()?)
     }
 
     fn carry(&self, field: &Tensor, displacement: &Tensor, lead: usize) -> Result<Tensor> {

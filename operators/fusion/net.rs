@@ -5,9 +5,10 @@ use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 
 use crate::cropping::View;
-use crate::experts::{Carried, Global, LocalExpert, per_lead};
+use crate::experts::{Carried, Global, LocalExpert};
 use crate::layers::{
-    Boundary, Conv, Start, avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear,
+    Boundary, Conv, Start, avg_pool, gated, join, per_lead, pixel_shuffle, pixel_unshuffle,
+    upsample_bilinear,
 };
 use crate::model::ModelConfig;
 
@@ -27,7 +28,6 @@ pub struct Fused {
 pub struct Fusion {
     scale: usize,
     stride: usize,
-    channels: usize,
     boundary: Boundary,
     gate: Option<Conv>,
     features: Option<(Conv, Conv)>,
@@ -72,7 +72,6 @@ impl Fusion {
         Ok(Self {
             scale: config.global_scale,
             stride: config.stride(),
-            channels,
             boundary: config.boundary,
             gate: when(config.gate, &|| head(hidden, leads, 1, "gate"))?,
             features,
@@ -107,21 +106,25 @@ impl Fusion {
                     1 => pixel_unshuffle(field, 2)?,
                     scale => pixel_unshuffle(&avg_pool(field, scale)?, 2)?,
                 };
-                Some(mix.forward_relu(&Tensor::cat(&[&wide, skip, &seen], 3)?)?)
+                Some(mix.forward_relu(&join(&[&wide, skip, &seen])?)?)
             }
             _ => None,
         };
-        let mut mean = match &self.gate {
-            Some(gate) => {
-                let gate = (sigmoid(&gate.forward(trunk)?)? * 2.0)?;
-                let gate = upsample_bilinear(&gate, self.stride, self.boundary)?;
-                per_lead(&gate, field, self.channels)?
-            }
-            None => field.clone(),
+        let gate = self.gate.as_ref().map(|gate| sigmoid(&gate.forward(trunk)?)? * 2.0);
+        let residual = match (&self.residual, &features) {
+            (Some(residual), Some(features)) => Some(self.to_pixels(&residual.forward(features)?)?),
+            _ => None,
         };
-        if let (Some(residual), Some(features)) = (&self.residual, &features) {
-            mean = (mean + self.to_pixels(&residual.forward(features)?)?)?;
-        }
+        let mut mean = match (gate.transpose()?, residual) {
+            (Some(gate), Some(residual)) => {
+                gated(&gate, field, &residual, self.stride, self.boundary)?
+            }
+            (Some(gate), None) => {
+                per_lead(&upsample_bilinear(&gate, self.stride, self.boundary)?, field)?
+            }
+            (None, Some(residual)) => (field + residual)?,
+            (None, None) => field.clone(),
+        };
         let mut alone = None;
         if let (Some(local), Some(features)) = (&self.local, &features) {
             let Carried { displacement, warped, .. } = carried;
@@ -133,7 +136,7 @@ impl Fusion {
             (Some((residual, share)), Some(features)) => {
                 let share = sigmoid(&share.forward(trunk)?)?;
                 let share = upsample_bilinear(&share, self.stride, self.boundary)?;
-                let toward = per_lead(&share, &(field - &mean)?, self.channels)?;
+                let toward = per_lead(&share, &(field - &mean)?)?;
                 Some(((&mean + toward)? + self.to_pixels(&residual.forward(features)?)?)?)
             }
             _ => None,

@@ -11,7 +11,7 @@ use crate::cropping::Extent;
 use crate::experts::{Carried, Consulted};
 use crate::fusion::pool::Pool;
 use crate::fusion::{Fused, ceiling};
-use crate::layers::warp_planes;
+use crate::layers::{join, warp_planes};
 use crate::model::{Expert, ModelConfig, PhysicNet, Serve, VariableConfig};
 use crate::stage::{Turn, most, stage};
 use crate::windowing::Window;
@@ -79,7 +79,7 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
     for t in last + 1 - net.config.skips..=last {
         skips.extend(stack(&|c| features(c, t).map(|f| f.skip))?);
     }
-    let skip = (!skips.is_empty()).then(|| Tensor::cat(&skips, 3)).transpose()?;
+    let skip = (!skips.is_empty()).then(|| join(&skips)).transpose()?;
     let mut locals = Vec::new();
     if net.config.local {
         for t in 0..=last {

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::gpu;
 use super::kernel::{self, Shape};
+use super::written::written;
 
 /// For each row of `z (N, d)` the index of the nearest row of `codebook (K, d)`, u32 `(N)`: the
 /// largest `z . c - |c|^2 / 2`; ties go to the lower index. No gradient.
@@ -26,13 +27,18 @@ pub fn nearest_code(z: &Tensor, codebook: &Tensor) -> Result<Tensor> {
     let packed = kernel::pack(&shape, |code, i, _| entries[code * d + i]);
     let norm = |code: usize| entries[code * d..][..d].iter().map(|v| v * v).sum::<f32>();
     let start: Vec<f32> = (0..k).map(|code| -0.5 * norm(code)).collect();
-    let mut scores = vec![0.0; TOGETHER * k];
     let mut nearest = Vec::with_capacity(n);
     for first in (0..n).step_by(TOGETHER) {
         let columns = TOGETHER.min(n - first);
         let shape = Shape { columns, ..shape };
-        let scores = &mut scores[..columns * k];
-        kernel::convolve(&rows[first * d..][..columns * d], &shape, &packed, &start, false, scores);
+        let rows = &rows[first * d..][..columns * d];
+        // SAFETY: every vector is compared with every code.
+        #[allow(unsafe_code)]
+        let scores = unsafe {
+            written(columns * k, |scores| {
+                kernel::convolve(rows, &shape, &packed, &start, false, scores);
+            })
+        };
         nearest.extend(scores.chunks_exact(k).map(largest));
     }
     Tensor::from_vec(nearest, n, z.device())

@@ -11,6 +11,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::correlate::correlate;
 use super::kernel::{self, Shape};
+use super::written::{Blank, written};
 use super::{Boundary, crew, gpu, values};
 
 /// How the weights of a convolution start.
@@ -192,9 +193,8 @@ impl CustomOp3 for Convolve {
                 Arc::new(kernel::pack(&shape, |o, i, tap| w[(o * cin + i) * k * k + tap]))
             }
         };
-        let mut y = vec![0.0; b * rows * columns * cout];
-        let cost = y.len() * cin * k * k;
-        crew::rows(&mut y, columns * cout, cost, |first, y| {
+        let count = b * rows * columns * cout;
+        let some = |first: usize, y: &mut [Blank]| {
             let (mut row, mut rest) = (first, y);
             while !rest.is_empty() {
                 // As many rows as stay in the second-level cache, of one image.
@@ -215,7 +215,11 @@ impl CustomOp3 for Convolve {
                 }
                 (row, rest) = (row + some, others);
             }
-        });
+        };
+        // SAFETY: every band of rows is convolved.
+        #[allow(unsafe_code)]
+        let y =
+            unsafe { written(count, |y| crew::rows(y, columns * cout, count * cin * k * k, some)) };
         Ok((CpuStorage::F32(y), Dims::from((b, rows, columns, cout))))
     }
 
@@ -307,21 +311,38 @@ impl CustomOp2 for InputGradient {
         let shape = Shape { rows: rows + rim, columns: columns + rim, cin: cout, cout: cin, k };
         let packed = kernel::pack(&shape, |i, o, tap| w[(o * cin + i) * k * k + k * k - 1 - tap]);
         let (size, result) = (rows * columns * cout, rows * columns * cin);
-        let mut dx = vec![0.0; b * result];
+        let images = g.chunks_exact(size);
         let mut plane = Vec::new();
-        let mut wide = vec![0.0; if folded { shape.rows * shape.columns * cin } else { 0 }];
-        for (image, dx) in g.chunks_exact(size).zip(dx.chunks_exact_mut(result)) {
-            if k == 1 {
-                kernel::convolve(image, &shape, &packed, &[], false, dx);
-            } else if folded {
-                zero_padded(image, columns, cout, &mut plane);
-                kernel::convolve(&plane, &shape, &packed, &[], false, &mut wide);
+        let mut convolve = |image: &[f32], dx: &mut [Blank]| {
+            let plane = match k {
+                1 => image,
+                _ if folded => {
+                    zero_padded(image, columns, cout, &mut plane);
+                    &plane
+                }
+                _ => {
+                    padded(image, [rows, columns, cout], 0..rows, self.boundary, &mut plane);
+                    &plane
+                }
+            };
+            kernel::convolve(plane, &shape, &packed, &[], false, dx);
+        };
+        // SAFETY: every image is convolved.
+        #[allow(unsafe_code)]
+        let dx = if folded {
+            let mut dx = vec![0.0; b * result];
+            for (image, dx) in images.zip(dx.chunks_exact_mut(result)) {
+                let count = shape.rows * shape.columns * cin;
+                let wide = unsafe { written(count, |wide| convolve(image, wide)) };
                 fold(&wide, rows, columns, cin, dx);
-            } else {
-                padded(image, [rows, columns, cout], 0..rows, self.boundary, &mut plane);
-                kernel::convolve(&plane, &shape, &packed, &[], false, dx);
             }
-        }
+            dx
+        } else {
+            let each = |dx: &mut [Blank]| {
+                images.zip(dx.chunks_exact_mut(result)).for_each(|(image, dx)| convolve(image, dx));
+            };
+            unsafe { written(b * result, each) }
+        };
         Ok((CpuStorage::F32(dx), Dims::from((b, rows, columns, cin))))
     }
 }

@@ -6,6 +6,7 @@
 //! vectors of sums, two of weights and one of input fill the registers.
 
 use super::simd::{Kernel, multiply_add, run, wide};
+use super::written::{Blank, put};
 
 /// Pixels of a tile.
 const MR: usize = 6;
@@ -74,14 +75,14 @@ pub(super) fn pack(shape: &Shape, weight: impl Fn(usize, usize, usize) -> f32) -
     packed
 }
 
-/// `y = x * w + bias`, then `max(0, y)` if `relu`; an empty bias is zero.
+/// Writes `y = x * w + bias`, then `max(0, y)` if `relu`, all of it; an empty bias is zero.
 pub(super) fn convolve(
     x: &[f32],
     shape: &Shape,
     packed: &[f32],
     bias: &[f32],
     relu: bool,
-    y: &mut [f32],
+    y: &mut [Blank],
 ) {
     run(Convolution { x, shape, packed, bias, relu, y });
 }
@@ -92,7 +93,7 @@ struct Convolution<'a> {
     packed: &'a [f32],
     bias: &'a [f32],
     relu: bool,
-    y: &'a mut [f32],
+    y: &'a mut [Blank],
 }
 
 impl Kernel for Convolution<'_> {
@@ -159,8 +160,15 @@ impl Convolution<'_> {
             let mut tile = [bias; M];
             product::<M, W, FMA>(self.x, at, self.shape, w, self.relu, &mut tile);
             for (i, row) in tile.iter().enumerate() {
+                // Whole vectors: a copy of any other length is a call.
                 let to = &mut self.y[(first + i) * cout + c..][..n];
-                to.copy_from_slice(&row.as_flattened()[..n]);
+                let (whole, rest) = to.as_chunks_mut::<8>();
+                for (to, sums) in whole.iter_mut().zip(row) {
+                    *to = sums.map(Blank::new);
+                }
+                if let Some(sums) = row.get(whole.len()) {
+                    put(rest, *sums);
+                }
             }
         }
     }

@@ -16,11 +16,14 @@ mod conv;
 mod correlate;
 pub(crate) mod crew;
 pub(crate) mod gpu;
+mod join;
 mod kernel;
 mod linear;
 pub(crate) mod moments;
 pub(crate) mod simd;
+mod upsampling;
 mod warp;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +31,10 @@ mod tests;
 pub use code::nearest_code;
 pub use conv::{Conv, Start};
 pub use crew::helped;
+pub use join::join;
+pub(crate) use join::{sum, sum_relu};
 pub use linear::{avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear};
+pub(crate) use upsampling::{gated, onto, per_lead};
 pub use warp::warp;
 pub(crate) use warp::warp_planes;
 

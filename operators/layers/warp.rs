@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::bilinear::{Axis, LANES, LONGEST, LOOK_UP, Quads};
 use super::simd::{Kernel, run};
+use super::written::{self, Blank, written};
 use super::{Boundary, crew, gpu, values};
 
 /// `out(p) = image(p + flow(p))`, bilinear, for each of L displacements: image `(B, H, W, C)`, flow
@@ -144,10 +145,10 @@ impl Sizes {
 
 /// Writes the first `count` values; a whole vector is faster than any other number.
 #[inline(always)]
-fn put(values: [f32; LANES], count: usize, to: &mut [f32]) {
+fn put(values: [f32; LANES], count: usize, to: &mut [Blank]) {
     match to.first_chunk_mut() {
-        Some(whole) if count == LANES => *whole = values,
-        _ => to[..count].copy_from_slice(&values[..count]),
+        Some(whole) if count == LANES => *whole = values.map(Blank::new),
+        _ => written::put(&mut to[..count], values),
     }
 }
 
@@ -164,7 +165,7 @@ struct Carry<'a> {
 /// Where the values go.
 enum To<'a> {
     /// These rows of the result; the channel.
-    Rows(&'a mut [f32], usize),
+    Rows(&'a mut [Blank], usize),
     /// The channel's planes; where the samples of a line lie in the first of its lines.
     Planes(&'a [usize], &'a mut [f32]),
 }
@@ -183,7 +184,8 @@ impl Kernel for Carry<'_> {
                     if c == 1 {
                         put(mixed, count, out);
                     } else {
-                        out.iter_mut().skip(*k).step_by(c).zip(mixed).for_each(|(y, v)| *y = v);
+                        let out = out.iter_mut().skip(*k).step_by(c).zip(mixed);
+                        out.for_each(|(y, v)| *y = Blank::new(v));
                     }
                 }
                 To::Planes(places, out) => {
@@ -291,23 +293,28 @@ impl CustomOp2 for Warp {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(l1.dims(), l2.dims())?;
         let Sizes { batch, rows, columns, leads, channels } = sizes;
-        let mut out = vec![0.0; batch * rows * columns * leads * channels];
         let (image, flow) = (values(s1, l1)?, values(s2, l2)?);
         let (boundary, sizes) = (self.boundary, &sizes);
         let (size, line) = (rows * columns * channels, columns * leads * channels);
-        for (n, out) in out.chunks_exact_mut((rows * line).max(1)).enumerate() {
-            for k in 0..channels {
-                let image = &image[n * size..][..size];
-                let quads = &Quads::new(image, (rows, columns), (channels, k), boundary);
-                let cost = rows * columns * leads * LOOK_UP;
-                crew::rows(out, line, cost, |first, out| {
-                    let first = n * rows + first;
-                    let some = first..first + out.len() / line;
-                    let to = To::Rows(out, k);
-                    run(Carry { sizes, boundary, quads, flow, rows: some, to });
-                });
+        let carry = |n: usize, k: usize, out: &mut [Blank]| {
+            let image = &image[n * size..][..size];
+            let quads = &Quads::new(image, (rows, columns), (channels, k), boundary);
+            let cost = rows * columns * leads * LOOK_UP;
+            crew::rows(out, line, cost, |first, out| {
+                let first = n * rows + first;
+                let some = first..first + out.len() / line;
+                let to = To::Rows(out, k);
+                run(Carry { sizes, boundary, quads, flow, rows: some, to });
+            });
+        };
+        let each = |out: &mut [Blank]| {
+            for (n, out) in out.chunks_exact_mut((rows * line).max(1)).enumerate() {
+                (0..channels).for_each(|k| carry(n, k, out));
             }
-        }
+        };
+        // SAFETY: every channel of every image is carried.
+        #[allow(unsafe_code)]
+        let out = unsafe { written(batch * rows * line, each) };
         Ok((CpuStorage::F32(out), Shape::from((batch, rows, columns, leads * channels))))
     }
 

@@ -9,6 +9,7 @@ use crate::cropping::View;
 use crate::encoding::{Encoder, Features};
 use crate::experts::{Experts, Known, flow};
 use crate::fusion::Fusion;
+use crate::layers::join;
 use crate::model::{ModelConfig, Precision, Quantization};
 use crate::quantization::{Codebook, Usage};
 
@@ -120,7 +121,7 @@ impl PhysicNet {
         if let Some(encoder) = &self.encoder {
             // A frame's encoding must not depend on the frames before it: filled pixels are 0.
             let values = (&batch.frames * &batch.mask)?;
-            let input = Tensor::cat(&[&values, &batch.mask], 4)?;
+            let input = join(&[&values, &batch.mask])?;
             let input = input.reshape((b * history, rows, columns, 2 * channels))?;
             features = Some(encoder.forward(&input, batch.view)?);
         }
@@ -143,7 +144,7 @@ impl PhysicNet {
         let skip = match features.as_ref() {
             Some(f) => {
                 let all = over_time(&f.skip)?;
-                Some(Tensor::cat(&all[history - self.config.skips..], 3)?)
+                Some(join(&all[history - self.config.skips..])?)
             }
             None => None,
         };

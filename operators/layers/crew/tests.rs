@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 use physicnet_stream::Failure;
 use timely::dataflow::operators::vec::ToStream;
 
 use super::super::tests::{conv, wave};
 use super::super::{
-    Boundary, avg_pool, pixel_shuffle, pixel_unshuffle, upsample_bilinear, warp, warp_planes,
+    Boundary, avg_pool, gated, join, onto, per_lead, pixel_shuffle, pixel_unshuffle, sum, sum_relu,
+    upsample_bilinear, warp, warp_planes,
 };
 use super::*;
 use crate::experts::flow;
@@ -225,4 +226,45 @@ fn what_is_moved_and_mixed_is_the_same_however_it_is_cut() {
             however_it_is_cut(&what, || bits(&upsample_bilinear(&coarse, r, boundary).unwrap()));
         }
     }
+}
+
+#[test]
+fn one_pass_gives_the_bits_of_several_however_it_is_cut() {
+    for (r, [b, h, w, leads, c]) in
+        [(1, [1, 3, 3, 3, 1]), (2, [2, 3, 5, 4, 2]), (4, [1, 9, 4, 10, 1]), (8, [3, 2, 3, 1, 3])]
+    {
+        let (coarse, depth) = (wave(&[b, h, w, leads], 2.0), leads * c);
+        let [field, residual] = [0.0, 7.0].map(|phase| wave(&[b, h * r, w * r, depth], phase));
+        let base = wave(&[b, h * r, w * r, leads], 3.0);
+        let what = format!("{:?} by {r}, {c} channels", coarse.dims());
+        for boundary in [Boundary::Open, Boundary::Periodic] {
+            let fine = upsample_bilinear(&coarse, r, boundary).unwrap();
+            // Tensors that are trained go the long way.
+            let trained = |x: &Tensor| Var::from_tensor(x).unwrap().as_tensor().clone();
+            let sums = bits(&(&base + &fine).unwrap());
+            let make = |coarse: &Tensor| bits(&onto(&base, coarse, r, boundary).unwrap());
+            assert!(make(&trained(&coarse)) == sums, "{what}");
+            however_it_is_cut(&what, || make(&coarse));
+            assert!(make(&coarse) == sums, "{what}");
+            let blended = (per_lead(&fine, &field).unwrap() + &residual).unwrap();
+            let make = |gate: &Tensor| bits(&gated(gate, &field, &residual, r, boundary).unwrap());
+            assert!(make(&trained(&coarse)) == bits(&blended), "{what}");
+            however_it_is_cut(&what, || make(&coarse));
+            assert!(make(&coarse) == bits(&blended), "{what}");
+        }
+        let side_by_side = bits(&Tensor::cat(&[&field, &base, &residual], 3).unwrap());
+        however_it_is_cut(&what, || bits(&join(&[&field, &base, &residual]).unwrap()));
+        assert!(bits(&join(&[&field, &base, &residual]).unwrap()) == side_by_side, "{what}");
+        let both = (&field + &residual).unwrap();
+        however_it_is_cut(&what, || bits(&sum(&field, &residual).unwrap()));
+        assert!(bits(&sum(&field, &residual).unwrap()) == bits(&both), "{what}");
+        however_it_is_cut(&what, || bits(&sum_relu(&field, &residual).unwrap()));
+        let above = both.relu().unwrap();
+        assert!(bits(&sum_relu(&field, &residual).unwrap()) == bits(&above), "{what}");
+    }
+    let (two, three) = (wave(&[1, 2, 2, 3], 0.0), wave(&[1, 2, 3, 3], 0.0));
+    assert!(join(&[&two, &three]).is_err(), "of other rows");
+    assert!(onto(&two, &three, 2, Boundary::Open).is_err(), "of another size");
+    assert!(gated(&two, &three, &three, 1, Boundary::Open).is_err(), "of another size");
+    assert!(sum(&two, &three).is_err(), "of another size");
 }
