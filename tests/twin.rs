@@ -31,7 +31,7 @@ fn difference(ours: &Tensor, twins: &Tensor) -> f32 {
 /// `benches/peers/twin.py golden tests/golden` wrote them, with PyTorch 2.15.0.
 #[test]
 fn small_networks_of_every_part_say_what_pytorch_says() {
-    for name in ["plain", "full", "persistent", "trained"] {
+    for name in ["plain", "full", "persistent", "trained", "holed"] {
         let at = root().join("tests/golden");
         let net = Checkpoint::load(&at.join(format!("{name}.safetensors"))).unwrap();
         let net = net.network(&Device::Cpu).unwrap();

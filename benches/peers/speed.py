@@ -136,9 +136,11 @@ def sides(twin, args, what, side, batch, threads):
     frames = torch.randn(batch, config.history, config.channels, side, side).to(args.device)
     mask, flow = torch.ones_like(frames), torch.randn(batch, 2, side, side).to(args.device)
     gpu = args.device != "cpu"
+    twin.recalls = False
     whole = peers.Some(twin, [config.serve])
     if what == "gradient":
         trained = peers.Twin.load(args.checkpoint).to(args.device).requires_grad_(True)
+        trained.recalls = False
         weights = list(trained.parameters())
 
         def gradient():

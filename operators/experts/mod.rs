@@ -7,6 +7,7 @@ mod local;
 mod motion;
 mod net;
 mod operator;
+mod recall;
 mod tendency;
 
 pub use bank::{Bank, Member};
@@ -14,4 +15,5 @@ pub use local::{Global, LocalExpert};
 pub use motion::between;
 pub use net::{Carried, Experts, Known};
 pub use operator::{Consult, Consulted};
+pub(crate) use recall::{Sources, recall, sources};
 pub use tendency::Tendency;

@@ -8,7 +8,7 @@ use physicnet_stream::Failure;
 use timely::dataflow::StreamVec;
 
 use crate::cropping::{Extent, Transform, fill_missing};
-use crate::experts::{Bank, Carried, Known, between};
+use crate::experts::{Bank, Carried, Known, Sources, between, recall, sources};
 use crate::layers::warp;
 use crate::model::{Expert, ModelConfig, PhysicNet, VariableConfig};
 use crate::stage::{Turn, most, stage};
@@ -123,7 +123,11 @@ fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
     };
     let latents: Vec<_> = (0..net.config.history).map(latent).collect();
     let latents = match net.encoder {
-        Some(_) => latents.iter().map(|all| Tensor::cat(all, 0)).collect::<Result<_>>()?,
+        Some(_) => {
+            let latents = latents.iter().map(|all| Tensor::cat(all, 0)).collect::<Result<_>>()?;
+            let sources: Vec<_> = windows.iter().map(|window| recalled(&net, window)).collect();
+            recall(latents, &sources)?
+        }
         None => Vec::new(),
     };
     let known =
@@ -151,6 +155,20 @@ fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
         })
     };
     windows.into_iter().enumerate().map(split).collect()
+}
+
+/// Where the latents of a window are taken from.
+fn recalled(net: &PhysicNet, window: &Window) -> Option<Sources> {
+    let frames = || window.slots.iter().map(|slot| &slot.coded.frame);
+    if frames().all(|frame| frame.missing == 0.0) {
+        return None;
+    }
+    let extent = window.extent();
+    let values: Vec<&[f32]> = frames().map(|frame| frame.values.as_slice()).collect();
+    let (channels, stride) = (net.config.variables.len(), net.config.stride());
+    let cells = [extent.rows / stride, extent.columns / stride];
+    let measured = |value: f32| !value.is_nan();
+    sources(&values, measured, [extent.width, channels], stride, cells, net.config.boundary)
 }
 
 /// What the experts need of a window beside its latents, as padded planes.

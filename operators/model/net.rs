@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use crate::cropping::View;
 use crate::encoding::{Encoder, Features};
-use crate::experts::{Experts, Known, flow};
+use crate::experts::{Experts, Known, Sources, flow, recall, sources};
 use crate::fusion::Fusion;
 use crate::layers::join;
 use crate::model::{ModelConfig, Precision, Quantization};
@@ -115,6 +115,10 @@ impl PhysicNet {
     pub fn forward(&self, batch: &Batch) -> Result<Outputs> {
         let (b, history, rows, columns, channels) = batch.frames.dims5()?;
         let prior = self.prior(&batch.flow)?;
+        let sources = match &self.encoder {
+            Some(_) => self.recalled(batch)?,
+            None => Vec::new(),
+        };
         let batch = &batch.on(&self.device)?;
         let newest = batch.frames.narrow(1, history - 1, 1)?.squeeze(1)?.contiguous()?;
         let mut features = None;
@@ -140,6 +144,9 @@ impl PhysicNet {
         };
         let latents = features.as_ref().map(|f| over_time(&f.latent)).transpose()?;
         let latents = latents.unwrap_or_default();
+        // What a frame itself says has a code, not what it recalls.
+        let latent = latents.last().map(Tensor::detach);
+        let latents = recall(latents, &sources)?;
         let locals = features.as_ref().and_then(|f| f.local.as_ref()).map(over_time).transpose()?;
         let skip = match features.as_ref() {
             Some(f) => {
@@ -169,8 +176,25 @@ impl PhysicNet {
             correction: carried.correction,
             displacement: carried.displacement,
             commitment,
-            latent: latents.last().map(Tensor::detach),
+            latent,
         })
+    }
+
+    /// Where the latents of each window are taken from.
+    fn recalled(&self, batch: &Batch) -> Result<Vec<Option<Sources>>> {
+        let (b, history, rows, columns, channels) = batch.mask.dims5()?;
+        let mask: Vec<f32> = batch.mask.flatten_all()?.to_vec1()?;
+        let (size, stride) = (rows * columns * channels, self.config.stride());
+        if size == 0 || mask.iter().all(|&known| known > 0.0) {
+            return Ok(vec![None; b]);
+        }
+        let of = |window: &[f32]| {
+            let frames: Vec<&[f32]> = window.chunks_exact(size).collect();
+            let cells = [rows / stride, columns / stride];
+            let measured = |known: f32| known > 0.0;
+            sources(&frames, measured, [columns, channels], stride, cells, self.config.boundary)
+        };
+        Ok(mask.chunks_exact(history * size).map(of).collect())
     }
 
     /// The frames before the newest, newest first, as far as the tendency looks back.

@@ -87,3 +87,64 @@ fn without_a_network_what_nobody_measured_is_like_its_neighbours() {
         assert!(least > 280.0, "{least}");
     }
 }
+
+/// Where nothing moves, what a frame lacks is what the others say: the forecast does not notice, to the
+/// bit, in the stream and in whole windows.
+#[test]
+fn what_one_frame_lacks_is_recalled_from_another() {
+    for (height, width, boundary) in [(21, 34, Boundary::Open), (24, 32, Boundary::Periodic)] {
+        let config = ModelConfig { boundary, ..small(2) };
+        let checkpoint = shaken(&config);
+        let catalogue = catalogue(&[("a", height, width)], 2);
+        let sensor = &catalogue.get(&"a".into()).unwrap();
+        let still = frame(sensor, 0).data;
+        let series = |hole: &dyn Fn(u64, usize, usize) -> bool| -> Vec<Frame> {
+            let one = |step: u64| {
+                let mut frame = frame(sensor, step);
+                frame.data.clone_from(&still);
+                for (at, value) in frame.data.iter_mut().enumerate() {
+                    if hole(step, at / width % height, at % width) {
+                        *value = f32::NAN;
+                    }
+                }
+                frame
+            };
+            (0..4).map(one).collect()
+        };
+        let served = |frames: Vec<Frame>| -> Vec<Vec<u32>> {
+            let told = stream(&checkpoint, &catalogue, frames, 1, 4, 1);
+            let bits = |forecast: &Forecast| {
+                forecast.served().data.iter().map(|value| value.to_bits()).collect()
+            };
+            told.iter().map(bits).collect()
+        };
+        let whole = served(series(&|_, _, _| false));
+        assert_eq!(whole.len(), 2);
+        // Every cell has a missing pixel, or a neighbour that has.
+        let rows = |step, row, _| step == 1 && row % 5 == 0;
+        assert!(served(series(&rows)) == whole, "{boundary:?}");
+        assert!(served(series(&|step, _, _| step == 1)) == whole, "{boundary:?}");
+
+        let net = checkpoint.network(&Device::Cpu).unwrap();
+        let (history, side) = (config.history, 32);
+        let wave = |count: usize| (0..count).map(|k| (k as f32 * 0.7).sin()).collect::<Vec<_>>();
+        let one = Tensor::from_vec(wave(side * side * 2), (1, 1, side, side, 2), &Device::Cpu);
+        let frames = one.unwrap().repeat((1, history, 1, 1, 1)).unwrap();
+        let flow = Tensor::from_vec(wave(side * side * 2), (1, side, side, 2), &Device::Cpu);
+        let flow = flow.unwrap();
+        let mask = |hole: bool| {
+            let known = |at: usize| {
+                let (t, row) = (at / 2 / side / side, at / 2 / side % side);
+                if hole && t == 1 && row % 5 == 0 { 0.0 } else { 1.0_f32 }
+            };
+            let all: Vec<f32> = (0..history * side * side * 2).map(known).collect();
+            Tensor::from_vec(all, (1, history, side, side, 2), &Device::Cpu).unwrap()
+        };
+        let mean = |hole: bool| -> Vec<f32> {
+            let (frames, flow) = (frames.clone(), flow.clone());
+            let told = net.forward(&Batch { frames, mask: mask(hole), flow, view: None }).unwrap();
+            told.mean.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        assert_eq!(mean(true), mean(false), "{boundary:?}");
+    }
+}
