@@ -25,7 +25,7 @@ fn difference(ours: &Tensor, twins: &Tensor) -> f32 {
     let one = |tensor: Tensor| tensor.to_scalar::<f32>().unwrap();
     let twins = flat(twins);
     let off = (flat(ours) - &twins).unwrap().abs().unwrap().max(0).unwrap();
-    one(off) / (one(twins.max(0).unwrap()) - one(twins.min(0).unwrap()))
+    one(off) / (one(twins.max(0).unwrap()) - one(twins.min(0).unwrap())).max(1e-12)
 }
 
 /// `benches/peers/twin.py golden tests/golden` wrote them, with PyTorch 2.15.0.
