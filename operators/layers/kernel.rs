@@ -164,7 +164,7 @@ impl Convolution<'_> {
                 let to = &mut self.y[(first + i) * cout + c..][..n];
                 let (whole, rest) = to.as_chunks_mut::<8>();
                 for (to, sums) in whole.iter_mut().zip(row) {
-                    *to = sums.map(Blank::new);
+                    to.write_copy_of_slice(sums);
                 }
                 if let Some(sums) = row.get(whole.len()) {
                     put(rest, *sums);

@@ -146,8 +146,10 @@ impl Sizes {
 /// Writes the first `count` values; a whole vector is faster than any other number.
 #[inline(always)]
 fn put(values: [f32; LANES], count: usize, to: &mut [Blank]) {
-    match to.first_chunk_mut() {
-        Some(whole) if count == LANES => *whole = values.map(Blank::new),
+    match to.first_chunk_mut::<LANES>() {
+        Some(whole) if count == LANES => {
+            whole.write_copy_of_slice(&values);
+        }
         _ => written::put(&mut to[..count], values),
     }
 }
