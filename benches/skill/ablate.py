@@ -93,11 +93,11 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", help="variants that have one of these words")
+    parser.add_argument("--checkpoint", help="scores this network instead, and trains none")
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     args = parser.parse_args()
     physicnet = os.environ.get("PHYSICNET", "target/release/physicnet")
     args.out.mkdir(parents=True, exist_ok=True)
-    data = simulated(physicnet, args.out / "train.zarr", sensors=120, seed=1, frames=45)
     tests = {
         name: simulated(
             physicnet, args.out / f"{name.split()[0]}.zarr", sensors=12, seed=2, frames=41, faults=faults
@@ -105,6 +105,11 @@ def main():
         for name, faults in FAULTS.items()
     }
     true = tests["true frames"]
+    if args.checkpoint:
+        for at, store in tests.items():
+            print(f"{at}: {score(physicnet, args.checkpoint, args.out, store, true)[0]:.4f}", flush=True)
+        return
+    data = simulated(physicnet, args.out / "train.zarr", sensors=120, seed=1, frames=45)
     kept = args.out / "ablation.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
     for name, changes in VARIANTS.items():
