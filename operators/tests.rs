@@ -21,6 +21,7 @@ use crate::quantization::{Quantize, Usage};
 use crate::swapping::Appoint;
 use crate::windowing::Windowed;
 
+mod faults;
 mod forms;
 mod missing;
 mod served;

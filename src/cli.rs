@@ -20,7 +20,7 @@ use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Resume, Stop};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Job, ModelSection, load, parse, schema};
+use crate::config::{self, Job, ModelSection, load, parse, schema};
 use crate::evaluate::{Evaluation, Period, Wanted, evaluate, table};
 use crate::report::{self, document};
 use crate::training::{Seconds, Swept, Told, TrainConfig, calibrate, find_rate, suits, train};
@@ -70,8 +70,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Run(flags) => run(flags),
         Command::Train { file, find_lr: false } => train_file(&load(&file)?),
         Command::Train { file, find_lr: true } => find_learning_rate(&load(&file)?),
-        Command::Calibrate { file, checkpoint } => {
-            let usage = calibrate(&load(&file)?, &checkpoint)?;
+        Command::Calibrate { file, checkpoint, faults } => {
+            let usage = calibrate(&load(&file)?, &checkpoint, faults)?;
             say(&format!("{}: {}", checkpoint.display(), inspect::usage(&usage)))
         }
         Command::Evaluate(flags) => evaluation(flags),
@@ -382,11 +382,14 @@ fn gone(error: &anyhow::Error) -> bool {
 /// Whether the file and all that it names fit together.
 fn validate(path: &Path) -> Result<()> {
     // Reading it names the file by itself.
-    let checked = match kind(path)? {
-        Kind::Job => load::<Job>(path)?.open().map(drop),
-        Kind::Simulate => load::<SyntheticSource>(path)?.validate().map_err(Into::into),
-        Kind::Cluster => load::<Cluster>(path).map(drop),
-        Kind::Train => suits(&load(path)?),
+    let text = config::text(path)?;
+    let checked = match kind(&text, path)? {
+        Kind::Job => config::read::<Job>(&text, path)?.open().map(drop),
+        Kind::Simulate => {
+            config::read::<SyntheticSource>(&text, path)?.validate().map_err(Into::into)
+        }
+        Kind::Cluster => config::read::<Cluster>(&text, path).map(drop),
+        Kind::Train => suits(&config::read(&text, path)?),
     };
     checked.with_context(|| path.display().to_string())
 }
@@ -398,7 +401,7 @@ fn no_other_file(path: &Path) -> Result<()> {
         return Ok(());
     }
     let file = path.display();
-    match kind(path) {
+    match config::text(path).and_then(|text| kind(&text, path)) {
         Ok(Kind::Train) => bail!(
             "{file}: is a training file, which `physicnet train {file}` reads; `physicnet validate \
              {file}` opens all that it names"
@@ -412,8 +415,8 @@ fn no_other_file(path: &Path) -> Result<()> {
 }
 
 /// What kind of file it is: the one that knows most of its keys.
-fn kind(path: &Path) -> Result<Kind> {
-    let raw: serde_json::Value = load(path)?;
+fn kind(text: &str, path: &Path) -> Result<Kind> {
+    let raw: serde_json::Value = config::read(text, path)?;
     let keys: Vec<&String> = raw.as_object().into_iter().flat_map(|keys| keys.keys()).collect();
     let all = [Kind::Job, Kind::Train, Kind::Simulate, Kind::Cluster];
     let knows = all.map(|kind| {

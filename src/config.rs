@@ -35,10 +35,24 @@ pub use scoring::ScoringSection;
 /// # Errors
 /// Names the file and, where it can, the path of the key at fault and what is expected.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    read(&text(path)?, path)
+}
+
+/// The text of the file at `path`, which may be a pipe: it is read once.
+///
+/// # Errors
+/// Names the file.
+pub fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads the `text` that the file at `path` has.
+///
+/// # Errors
+/// As [`load`].
+pub fn read<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
     let toml = path.extension().is_some_and(|extension| extension == "toml");
-    parse(&text, toml).with_context(|| format!("in {}", path.display()))
+    parse(text, toml).with_context(|| format!("in {}", path.display()))
 }
 
 /// Reads `text`, with variables from the environment.

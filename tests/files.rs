@@ -182,6 +182,23 @@ fn a_validator_takes_what_we_take_and_refuses_what_we_refuse() {
     assert!(refused > 40 && refused < cases.len() - 12, "{refused} of {}", cases.len());
 }
 
+/// A pipe can be read but once.
+#[test]
+fn a_pipe_is_checked_like_a_file() {
+    let check = |text: &str| {
+        let mut command = physicnet();
+        command.args(["validate", "/dev/stdin"]).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let told = check("{field: {kind: rain}, frames: 3}");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let told = check("{field: {kind: rain}, frames: many}");
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert!(!told.status.success() && said.contains("frames"), "{said}");
+}
+
 #[test]
 fn shells_complete_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

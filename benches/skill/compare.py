@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import moving_mnist
 import yaml
 from check import check
 from table import table
@@ -59,7 +60,7 @@ def processor():
 
 
 def archive(told, folder, name, runner):
-    """The path of an archive, simulated where that is what it is."""
+    """The path of an archive, made where that is what it is."""
     if isinstance(told, str):
         path = Path(os.environ.get("DATA", ROOT / "shared/data")) / told
         if not path.exists():
@@ -67,6 +68,9 @@ def archive(told, folder, name, runner):
         return path
     path = folder / f"{name}.zarr"
     if not path.exists():
+        if "moving_mnist" in told:
+            moving_mnist.make(path, **told["moving_mnist"])
+            return path
         config = yaml.safe_load((ROOT / told["simulate"]).read_text()) | told.get("set", {})
         file = write(folder / f"{name}.yaml", config)
         runner(PHYSICNET, "simulate", file, path)

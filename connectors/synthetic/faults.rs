@@ -1,6 +1,7 @@
 //! What goes wrong between a simulated sensor and its receiver.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use physicnet_stream::{Error, Grid, Result};
 use schemars::JsonSchema;
@@ -23,6 +24,12 @@ pub struct Faults {
     pub dropouts: f64,
     /// The share of frames in which every fourth to sixteenth row is missing.
     pub stripes: f64,
+    /// The share of frames in which a block of such sides is stuck at twice the largest magnitude of
+    /// the frame, and says so as if it were measured.
+    pub stuck: f64,
+    /// The share of frames in which every fourth to sixteenth row is twice the frame's standard
+    /// deviation too high.
+    pub streaks: f64,
     /// The share of frames that come late, after newer ones.
     pub late: f64,
     /// The share of frames that come again as they were.
@@ -35,9 +42,9 @@ pub struct Faults {
 
 impl Default for Faults {
     fn default() -> Self {
-        let [dropouts, stripes, late, duplicate, corrected] = [0.0; 5];
+        let [dropouts, stripes, stuck, streaks, late, duplicate, corrected] = [0.0; 7];
         let noise = BTreeMap::new();
-        Self { noise, dropouts, stripes, late, duplicate, corrected, delay: 2 }
+        Self { noise, dropouts, stripes, stuck, streaks, late, duplicate, corrected, delay: 2 }
     }
 }
 
@@ -71,6 +78,8 @@ enum Draw {
     Dropout,
     Stripes,
     Noise,
+    Stuck,
+    Streaks,
 }
 
 impl Faults {
@@ -90,10 +99,13 @@ impl Faults {
                 return Err(Error::new(format!("noise.{name}"), why));
             }
         }
-        for (key, share) in [("dropouts", self.dropouts), ("stripes", self.stripes)]
-            .into_iter()
-            .chain(self.of_order())
-        {
+        let of_pixels = [
+            ("dropouts", self.dropouts),
+            ("stripes", self.stripes),
+            ("stuck", self.stuck),
+            ("streaks", self.streaks),
+        ];
+        for (key, share) in of_pixels.into_iter().chain(self.of_order()) {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::new(key, format!("{share} is no share of the frames, 0 to 1")));
             }
@@ -165,7 +177,44 @@ impl Faults {
                 }
             }
         }
-        let mut lose = |rows: &mut dyn Iterator<Item = usize>, columns: std::ops::Range<usize>| {
+        let random_of = |draw, share: f64| {
+            let mut random = random(key, frame, draw);
+            (random.unit() < share).then_some(random)
+        };
+        let block = |mut random: Random| {
+            let mut span = |side: usize| {
+                let part = (random.between([0.125, 0.5]) * side as f64) as usize;
+                let part = part.clamp(1, side);
+                let first = (random.unit() * (side - part + 1) as f64) as usize;
+                first..first + part
+            };
+            (span(height), span(width))
+        };
+        let lines = |mut random: Random| {
+            let every = 4 + (random.bits() % 13) as usize;
+            let first = (random.bits() % every as u64) as usize;
+            (first..height).step_by(every)
+        };
+        // What is wrong comes before what is missing: a missing pixel says nothing wrong.
+        let stuck = random_of(Draw::Stuck, self.stuck).map(block);
+        let streaks = random_of(Draw::Streaks, self.streaks).map(lines);
+        for field in data.chunks_mut((height * width).max(1)) {
+            let count = field.len().max(1) as f64;
+            let mean = field.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
+            let variance =
+                field.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / count;
+            let (most, higher) = (
+                2.0 * field.iter().fold(0.0_f32, |most, v| most.max(v.abs())),
+                2.0 * variance.sqrt() as f32,
+            );
+            for row in streaks.clone().into_iter().flatten() {
+                field[row * width..][..width].iter_mut().for_each(|pixel| *pixel += higher);
+            }
+            if let Some((rows, columns)) = stuck.clone() {
+                rows.for_each(|row| field[row * width..][..width][columns.clone()].fill(most));
+            }
+        }
+        let mut lose = |rows: &mut dyn Iterator<Item = usize>, columns: Range<usize>| {
             for row in rows {
                 for channel in 0..channels {
                     let start = (channel * height + row) * width;
@@ -173,24 +222,11 @@ impl Faults {
                 }
             }
         };
-        let random_of = |draw, share: f64| {
-            let mut random = random(key, frame, draw);
-            (random.unit() < share).then_some(random)
-        };
-        if let Some(mut random) = random_of(Draw::Dropout, self.dropouts) {
-            let mut span = |side: usize| {
-                let part = (random.between([0.125, 0.5]) * side as f64) as usize;
-                let part = part.clamp(1, side);
-                let first = (random.unit() * (side - part + 1) as f64) as usize;
-                first..first + part
-            };
-            let (mut rows, columns) = (span(height), span(width));
+        if let Some((mut rows, columns)) = random_of(Draw::Dropout, self.dropouts).map(block) {
             lose(&mut rows, columns);
         }
-        if let Some(mut random) = random_of(Draw::Stripes, self.stripes) {
-            let every = 4 + (random.bits() % 13) as usize;
-            let first = (random.bits() % every as u64) as usize;
-            lose(&mut (first..height).step_by(every), 0..width);
+        if let Some(mut rows) = random_of(Draw::Stripes, self.stripes).map(lines) {
+            lose(&mut rows, 0..width);
         }
     }
 }

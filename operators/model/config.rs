@@ -122,6 +122,10 @@ pub struct ModelConfig {
     pub quantization: Quantization,
     /// Entries of the codebook.
     pub codes: usize,
+    /// How far from its code a latent must lie to be doubted, where few others of the window near it do;
+    /// `physicnet calibrate --faults` measures it. Without it a frame is believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<f32>,
     /// The expert that the network corrects.
     pub expert: Expert,
     /// How many frames back a linear autoregression along the motion looks, for fields that
@@ -166,6 +170,7 @@ impl Default for ModelConfig {
             decoder: 32,
             quantization: Quantization::Tap,
             codes: 256,
+            faults: None,
             expert: Expert::Advection,
             tendency: 0,
             learned_flow: true,

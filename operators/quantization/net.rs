@@ -35,6 +35,16 @@ impl Codebook {
         nearest_code(&flat, &self.entries.detach())?.reshape((b, h, w))
     }
 
+    /// How far each latent lies from its prior, row-major.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn apart(&self, latent: &Tensor, codes: &Tensor) -> Result<Vec<f32>> {
+        let prior = self.entries.detach().index_select(&codes.flatten_all()?, 0)?;
+        let step = (latent.detach().reshape(prior.dims())? - prior)?;
+        step.sqr()?.sum(1)?.sqrt()?.to_vec1()
+    }
+
     /// What the experts see of a latent: itself, or in `hard` mode its prior, with the gradient
     /// passed straight through.
     ///

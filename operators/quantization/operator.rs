@@ -21,6 +21,8 @@ pub struct Coded {
     pub features: Option<Features>,
     /// The code of each latent cell, row-major; `None` without a codebook.
     pub codes: Option<Vec<u32>>,
+    /// How far each latent lies from its code, row-major; `None` where the model doubts none.
+    pub apart: Option<Vec<f32>>,
     /// Whose they are.
     pub seat: Seat,
 }
@@ -66,11 +68,14 @@ impl Coded {
 
 fn quantize(encoded: Encoded) -> candle_core::Result<Coded> {
     let Encoded { frame, mut features, seat } = encoded;
-    let mut codes = None;
+    let (mut codes, mut apart) = (None, None);
     if let (Some(codebook), Some(features)) = (&seat.net.codebook, &mut features) {
         let map: Tensor = codebook.codes(&features.latent)?;
+        if seat.net.config.faults.is_some() {
+            apart = Some(codebook.apart(&features.latent, &map)?);
+        }
         features.latent = codebook.pass(&features.latent, &map)?;
         codes = Some(map.flatten_all()?.to_vec1()?);
     }
-    Ok(Coded { frame, features, codes, seat })
+    Ok(Coded { frame, features, codes, apart, seat })
 }

@@ -15,6 +15,7 @@ use crate::cropping::Extent;
 use crate::model::PhysicNet;
 use crate::quantization::Coded;
 use crate::swapping::Seat;
+use crate::windowing::faults::doubt;
 
 /// One place of a window: an encoded frame, shared by all windows that hold it.
 pub struct Slot {
@@ -198,6 +199,9 @@ impl Past {
             // The frame before it may be another one than when its flow was estimated.
             let coded = Rc::clone(&newest.coded);
             *newest = Rc::new(Slot { coded, flow: Flow::default() });
+        }
+        if let Some(limit) = self.net.config.faults {
+            doubt(&mut slots, limit);
         }
         Ok(Window {
             slots,

@@ -49,13 +49,18 @@ pub(super) enum Command {
     #[command(
         after_help = "Example:\n  physicnet calibrate train.yaml out/best.safetensors\n\n`train` \
         ends with it; this is for checkpoints that were made before it did. Nothing else changes \
-        in the file: forecasts and the model's id stay."
+        in the file: forecasts and the model's id stay, but with --faults."
     )]
     Calibrate {
         /// The training file, for its data
         file: PathBuf,
         /// The checkpoint to write into
         checkpoint: PathBuf,
+        /// Let the model doubt what a sensor reports: what lies further from its codes than 99 of 100 cells
+        /// of its training data, where few frames of the window have the like near by, is taken for
+        /// missing. It is another model from then on, with an id of its own
+        #[arg(long)]
+        faults: bool,
     },
     /// Score a model beside persistence, advection and the linear trend
     #[command(after_help = "Examples:\n  physicnet evaluate job.yaml --from 2010-08-26T06:00\n  \

@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         for path in [&best, &last].into_iter().filter(|path| !stopped && path.exists()) {
             let net = Checkpoint::load(path)?.network(&self.device)?;
             let usage = usage::usage(&self.data, &net, config.threads)?;
-            usage.map(|usage| Checkpoint::describe(path, &usage)).transpose()?;
+            usage.map(|(usage, _)| Checkpoint::describe(path, &usage)).transpose()?;
         }
         let checkpoint = if best.exists() { best } else { last };
         Ok(Summary { steps: self.optimiser.step, best: self.best, checkpoint, stopped, seconds })

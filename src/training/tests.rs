@@ -257,14 +257,26 @@ fn training_ends_by_counting_its_codes() {
         older.save(&path).unwrap();
         let before = Checkpoint::load(&path).unwrap();
         assert_eq!(before.usage, None);
-        assert_eq!(calibrate(&config, &path).unwrap(), usage);
+        assert_eq!(calibrate(&config, &path, false).unwrap(), usage);
         let after = Checkpoint::load(&path).unwrap();
-        assert_eq!((after.usage, after.id), (Some(usage), before.id));
+        assert_eq!((&after.usage, &after.id), (&Some(usage.clone()), &before.id));
+
+        // A model that doubts is another one, and forecasts otherwise.
+        calibrate(&config, &path, true).unwrap();
+        let doubting = Checkpoint::load(&path).unwrap();
+        let far = doubting.config.faults;
+        assert!(far.is_some_and(|far| far > 0.0 && far.is_finite()), "{far:?}");
+        assert_eq!((&doubting.usage, after.config.faults), (&Some(usage), None));
+        assert_ne!(doubting.id, after.id);
+        assert!(doubting.weights.iter().all(|(name, weight)| {
+            let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            flat(weight) == flat(&after.weights[name])
+        }));
     }
     // Without a validation part, a quarter of the training part stands in for it.
     let split = Split { by: By::Time, train: 1.0, validation: 0.0 };
     let path = config.out.join("last.safetensors");
-    let usage = calibrate(&TrainConfig { split, ..config }, &path).unwrap();
+    let usage = calibrate(&TrainConfig { split, ..config }, &path, false).unwrap();
     assert_eq!((usage.counts.iter().sum::<u64>(), usage.window), (40 * 16, 10));
     assert!(usage.usual > 0.0);
 }

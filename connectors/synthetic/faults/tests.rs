@@ -57,6 +57,36 @@ fn blocks_and_rows_are_missing_in_their_share_of_the_frames() {
 }
 
 #[test]
+fn blocks_are_stuck_and_rows_too_high_in_their_share_of_the_frames() {
+    let data: Vec<f32> = (0..2 * 32 * 32).map(|at| (at as f32 * 0.7).sin()).collect();
+    let spoilt = |faults: &Faults, frame| {
+        let mut data = data.clone();
+        faults.spoil(&mut data, &grid(), true, [1, 2], frame);
+        data
+    };
+    let (mut stuck, mut high) = (0, 0);
+    for frame in 0..1000 {
+        let told = spoilt(&Faults { stuck: 0.3, ..Faults::default() }, frame);
+        let changed: Vec<_> = told.iter().zip(&data).filter(|(one, other)| one != other).collect();
+        // Twice the largest magnitude, which a sine just does not reach.
+        assert!(changed.iter().all(|(value, _)| (1.99..=2.0).contains(*value)));
+        assert!(changed.is_empty() || (2 * 4 * 4..=2 * 16 * 16).contains(&changed.len()));
+        stuck += usize::from(!changed.is_empty());
+
+        let told = spoilt(&Faults { streaks: 0.3, ..Faults::default() }, frame);
+        let rows: Vec<f32> = (told.chunks(32).zip(data.chunks(32)))
+            .map(|(one, other)| one[0] - other[0])
+            .filter(|step| *step != 0.0)
+            .collect();
+        // A sine's standard deviation is the root of a half.
+        assert!(rows.iter().all(|step| (step - 2.0_f32.sqrt()).abs() < 0.02), "{rows:?}");
+        assert!(rows.is_empty() || (4..=16).contains(&rows.len()), "{}", rows.len());
+        high += usize::from(!rows.is_empty());
+    }
+    assert!((220..380).contains(&stuck) && (220..380).contains(&high), "{stuck} {high}");
+}
+
+#[test]
 fn a_fault_stays_where_it_is_when_others_are_added() {
     let some = Faults { dropouts: 0.2, late: 0.1, ..Faults::default() };
     let more = Faults { stripes: 0.2, noise: [("u".to_owned(), 1.0)].into(), ..some.clone() };
