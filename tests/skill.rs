@@ -50,10 +50,43 @@ fn what_the_protocols_name_is_read_and_told_of() {
         }
         // What is scored has another seed than what was trained on.
         if protocol["test"].is_object() {
-            let seed = |archive: &Value| archive["set"]["seed"].clone();
+            let seed = |archive: &Value| {
+                let made = ["set", "moving_mnist"].map(|how| archive[how]["seed"].clone());
+                made.into_iter().find(|seed| !seed.is_null())
+            };
             assert_ne!(seed(&protocol["data"]), seed(&protocol["test"]), "{name}");
         }
     }
+}
+
+/// Without the digits, which a registry has: squares move instead.
+#[test]
+fn digits_move_on_and_bounce() {
+    let Some(python) = crate::house::python() else {
+        eprintln!("no Python; not tested");
+        return;
+    };
+    let check = r#"
+import numpy, sys
+sys.path.insert(0, "benches/skill")
+import moving_mnist
+squares = numpy.ones((3, 28, 28), "f4")
+field = moving_mnist.moving(squares, 20, 20, 1)
+assert field.shape == (20, 20, 64, 64) and set(numpy.unique(field)) == {0, 1}
+covered = field.sum((2, 3))
+assert covered.min() >= 28**2 and covered.max() <= 2 * 28**2, (covered.min(), covered.max())
+turned = 0
+for seed in range(50):
+    corners = moving_mnist.path(numpy.random.default_rng(seed), 20)
+    assert corners.min() >= 0 and corners.max() <= 36
+    steps = numpy.diff(corners, axis=0)
+    assert abs(steps).max() <= 5, abs(steps).max()
+    turned += int((numpy.sign(steps[:-1]) * numpy.sign(steps[1:]) < 0).any())
+assert 25 < turned, turned
+assert (field == moving_mnist.moving(squares, 20, 20, 1)).all()
+"#;
+    let told = Command::new(python).args(["-c", check]).current_dir(root()).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
 }
 
 #[test]
