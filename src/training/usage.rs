@@ -22,6 +22,8 @@ const LONGEST: usize = 96;
 /// Frames of all these sequences together.
 const UNSEEN: usize = 2048;
 
+/// Latents of a frame that are compared with their codes at most, spread over all of it.
+const COMPARED: usize = 4096;
 /// One latent of so many lies further from its code than where doubt begins.
 const RARE: usize = 100;
 
@@ -122,7 +124,7 @@ fn hold_out(training: Vec<Series>) -> (Vec<Series>, Vec<Series>) {
 /// What the codes say of one frame.
 struct Look {
     tally: Tally,
-    /// How far each cell's latent that saw something lies from its code.
+    /// How far latents of cells that saw something lie from their codes.
     apart: Vec<f32>,
 }
 
@@ -140,7 +142,8 @@ fn look(net: &PhysicNet, data: &Data, series: &Series, frame: usize) -> Result<L
     let features = encoder.forward(&model_input(&frame, &net.device)?, None)?;
     let map = codebook.codes(&features.latent)?;
     let codes: Vec<u32> = map.flatten_all()?.to_vec1()?;
-    let apart = codebook.apart(&features.latent, &map)?.into_iter().enumerate();
+    let every = codes.len().div_ceil(COMPARED).max(1);
+    let apart = codebook.apart(&features.latent, &map)?.into_iter().enumerate().step_by(every);
     let apart = apart.filter(|(cell, _)| saw(&frame, *cell, stride)).map(|(_, apart)| apart);
     Ok(Look { tally: Tally::of(&frame, &codes, stride), apart: apart.collect() })
 }
