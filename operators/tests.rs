@@ -24,6 +24,7 @@ use crate::windowing::Windowed;
 mod faults;
 mod forms;
 mod missing;
+mod rollout;
 mod served;
 mod stored;
 mod whole;
@@ -110,11 +111,24 @@ fn stream(
     batch: usize,
     per_epoch: usize,
 ) -> Vec<Forecast> {
+    stream_to(None, checkpoint, catalogue, frames, workers, batch, per_epoch)
+}
+
+/// The same of so many leads.
+fn stream_to(
+    leads: Option<usize>,
+    checkpoint: &Checkpoint,
+    catalogue: &Catalogue,
+    frames: Vec<Frame>,
+    workers: usize,
+    batch: usize,
+    per_epoch: usize,
+) -> Vec<Forecast> {
     let (send, receive) = mpsc::channel();
     let send = Arc::new(Mutex::new(send));
     let (checkpoint, catalogue) = (checkpoint.clone(), catalogue.clone());
     let products = ["mean", "sharp", "persistence", "advection", "trend"];
-    let config = FuseConfig { products: products.map(str::to_owned).to_vec() };
+    let config = FuseConfig { products: products.map(str::to_owned).to_vec(), leads };
     let pieces = crew::CUT.get();
     timely::execute(timely::Config::process(workers), move |worker| {
         crew::CUT.set(pieces);
@@ -335,7 +349,7 @@ fn experts_of_ones_own_go_out_beside_the_others() {
         timely::execute_directly(move |worker| {
             let net = Rc::new(checkpoint.network(&Device::Cpu).unwrap());
             let failure = Failure::default();
-            let config = FuseConfig { products: vec!["persistence".into()] };
+            let config = FuseConfig { products: vec!["persistence".into()], leads: None };
             let all = Rc::new(std::cell::RefCell::new(Vec::new()));
             let seen = Rc::clone(&all);
             let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {

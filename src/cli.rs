@@ -252,9 +252,11 @@ fn evaluation(flags: Evaluate) -> Result<()> {
         job.model = ModelSection { checkpoint: Some(path.clone()), ..ModelSection::default() };
     } else if flags.job.is_none() {
         let mut model = ModelConfig::classical(Vec::new());
+        // Of these leads advection is one forecast.
         model.horizon = flags.horizon.unwrap_or(model.horizon);
         job.model = ModelSection { untrained: Some(model), ..ModelSection::default() };
     }
+    job.model.leads = flags.horizon.or(job.model.leads);
     job.workers = flags.workers.unwrap_or(job.workers);
     let mut scoring = job.scoring.take().unwrap_or_default();
     scoring.ssim = !flags.no_ssim;

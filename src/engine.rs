@@ -15,7 +15,7 @@ use physicnet_operators::ensemble::EnsembleConfig;
 use physicnet_operators::experts::Bank;
 use physicnet_operators::fusion::FuseConfig;
 use physicnet_operators::learning::LearnConfig;
-use physicnet_operators::model::{Checkpoint, ModelConfig, Precision, Processor};
+use physicnet_operators::model::{Checkpoint, Precision, Processor};
 use physicnet_operators::quantization::DriftConfig;
 use physicnet_operators::scoring::{ScoringConfig, Totals};
 use physicnet_stream::{Catalogue, Error, Failure, Forecast, Frame, Pace, Reject, Resume, Stop};
@@ -109,12 +109,16 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// How many leads a forecast has.
+    pub fn leads(&self) -> usize {
+        self.fuse.leads.unwrap_or(self.checkpoint.config.horizon)
+    }
+
     /// For how many cadences back a restart makes again what waits for its verification.
     pub(crate) fn pending(&self) -> usize {
         let (Some(scoring), Some(_)) = (&self.scoring, &self.scores) else { return 0 };
-        let ModelConfig { history, horizon, .. } = self.checkpoint.config;
-        let window = history + self.admission.largest_gap as usize + 1;
-        horizon + scoring.correct_within as usize + window
+        let window = self.checkpoint.config.history + self.admission.largest_gap as usize + 1;
+        self.leads() + scoring.correct_within as usize + window
     }
 }
 

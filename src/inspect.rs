@@ -360,10 +360,15 @@ fn job(job: &Job) -> Result<String> {
     }
     let (model, weights) = (&parts.checkpoint.config, &parts.checkpoint.weights);
     let parameters: usize = weights.values().map(|weight| weight.elem_count()).sum();
-    let (id, history, horizon) = (&parts.checkpoint.id, model.history, model.horizon);
+    let (id, history, leads) = (&parts.checkpoint.id, model.history, parts.leads());
+    let rolled = if leads > model.horizon {
+        format!(", those after the {}th from its own forecasts", model.horizon)
+    } else {
+        String::new()
+    };
     let _ = writeln!(
         text,
-        "\nmodel {id}: {parameters} parameters; {horizon} leads from {history} frames"
+        "\nmodel {id}: {parameters} parameters; {leads} leads from {history} frames{rolled}"
     );
     let products: Vec<_> = parts.fuse.products.iter().map(|name| name.as_str()).collect();
     let _ = writeln!(text, "products: {}", [&["physicnet"], &*products].concat().join(", "));

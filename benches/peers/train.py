@@ -6,7 +6,8 @@
 
 Trained on the windows, crops and symmetries that the file gives to PhysicNet, with its error, its physical
 part and its weights of leads, its clipping and averaged weights; a linear rise and a cosine along the clock.
-With `--like` it forecasts the reference times of another's stores and writes stores of their layout.
+With `--like` it forecasts the reference times of another's stores and writes stores of their layout; where
+these have more leads than its horizon, it goes on from its own.
 """
 
 import argparse
@@ -164,17 +165,23 @@ def forecast(config, net, transforms, store, like, out):
     """Forecasts of the reference times of the stores at `like`, into stores of their layout."""
     test = Store(store, [name for name, _ in transforms])
     history, position = config["model"]["history"], config["model"].get("position", False)
+    horizon = config["model"]["horizon"]
     at = {moment: index for index, moment in enumerate(test.times)}
     for sample, sensor in enumerate(sensors(store, len(test.frames))):
         theirs = xarray.open_zarr(like.replace("{sensor}", sensor), decode_timedelta=True)
+        leads = theirs.sizes["prediction_timedelta"]
         fields = []
         for moment in theirs["time"].values:
             newest = at[moment]
             frames = test.frames[sample, newest + 1 - history : newest + 1]
             frames = np.stack([t.forward(frames[:, c]) for c, (_, t) in enumerate(transforms)], axis=1)
-            seen, filled, ever = inputs(torch.from_numpy(frames)[None].float(), position)
-            with torch.inference_mode():
-                told = net(seen, filled)[0]
+            window, told = torch.from_numpy(frames)[None].float(), []
+            ever = inputs(window, position)[2]
+            for _ in range(math.ceil(leads / horizon)):
+                with torch.inference_mode():
+                    told.append(net(*inputs(window, position)[:2]))
+                window = torch.cat([window, told[-1]], 1)[:, -history:]
+            told = torch.cat(told, 1)[0, :leads]
             told = torch.stack([t.inverse(told[:, c]) for c, (_, t) in enumerate(transforms)], 1)
             fields.append(torch.where(ever, told, torch.nan).numpy())
         write(theirs, test.names, np.stack(fields), out.replace("{sensor}", sensor))

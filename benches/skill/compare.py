@@ -124,7 +124,10 @@ class Protocol:
             make = self.peer(file, peer, seed, settings, cpu, like)
             make = self.still(like) if peer == "lucas_kanade" else make
             members[peer] = self.member(folder, peer, seed, settings, make)
-        return {"seed": seed, "members": members, **self.score(folder, members)}
+        told = {"seed": seed, "members": members, **self.score(folder, {name: folder / name for name in members})}
+        if "rollout" in self.told:
+            told["rollout"] = self.rolled(file, folder, members)
+        return told
 
     def member(self, folder, name, seed, settings, make):
         """What `make` tells, which need not run again for the same budget and settings."""
@@ -172,15 +175,39 @@ class Protocol:
     def peer(self, file, kind, seed, settings, cpu, like):
         def make(place):
             minutes, clock = (cpu / 60, "cpu") if cpu else (self.minutes, "wall")
-            same = [file, kind, "--out", place, "--settings", json.dumps(settings)]
-            same += ["--threads", self.args.threads]
             budget = ["--minutes", minutes, "--clock", clock, "--seed", seed]
+            same = self.same(file, kind, settings, place)
             took = self.runner.peer("train.py", *same, *budget, log=place / "train.log")
-            to = ["--store", self.test, "--like", like, "--forecasts", place / "{sensor}.zarr"]
-            forecast = self.runner.peer("train.py", *same, *to, log=place / "forecast.log")
+            forecast = self.foretell(same, like, place)
             return json.loads((place / "told.json").read_text()) | took | {"forecast": forecast["cpu"]}
 
         return make
+
+    def same(self, file, kind, settings, place):
+        settings = ["--settings", json.dumps(settings), "--threads", self.args.threads]
+        return [file, kind, "--out", place, *settings]
+
+    def foretell(self, same, like, to):
+        """A trained peer's forecasts of the reference times and leads of the stores at `like`."""
+        stores = ["--store", self.test, "--like", like, "--forecasts", to / "{sensor}.zarr"]
+        return self.runner.peer("train.py", *same, *stores, log=to / "forecast.log")
+
+    def rolled(self, file, folder, members):
+        """The scores of the first reference time's forecasts, by everyone's own leads far beyond the horizon."""
+        leads, folds = self.told["rollout"], {name: folder / name / "rollout" for name in members}
+        for name, place in folds.items():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+        alone = ["--horizon", leads, "--stride", ENDLESS]
+        like = folds[OURS] / "{sensor}.zarr"
+        self.evaluate(folder / OURS / "weights.safetensors", *alone, "--forecasts", like)
+        for name in list(members)[1:]:
+            if name == "lucas_kanade":
+                self.still(like)(folds[name])
+            else:
+                same = self.same(file, name, self.told["peers"][name], folder / name)
+                self.foretell(same, like, folds[name])
+        return self.score(folder, folds, alone)
 
     def still(self, like):
         def make(place):
@@ -191,19 +218,20 @@ class Protocol:
 
     def evaluate(self, weights, *more):
         command = [PHYSICNET, "evaluate", "--zarr", self.test, "--checkpoint", weights, "--no-ssim"]
-        command += ["--from", self.told["from"], "--stride", self.stride]
+        command += ["--from", self.told["from"]]
+        command += [] if "--stride" in more else ["--stride", self.stride]
         thresholds = ",".join(map(str, self.told.get("thresholds", [])))
         command += ["--thresholds", thresholds] if thresholds else []
         return self.runner(*command, "--workers", self.args.threads, *more)
 
-    def score(self, folder, members):
+    def score(self, folder, folds, asked=()):
         """Everybody's scores by lead, after the other scorer has said the same."""
-        stores = {name: str(folder / name / "{sensor}.zarr") for name in members}
+        stores = {name: str(place / "{sensor}.zarr") for name, place in folds.items()}
         against = [f"--against={name}={store}" for name, store in stores.items() if name != OURS]
-        path = folder / "scores.json"
-        self.evaluate(folder / OURS / "weights.safetensors", *against, "--json", path)
-        said = json.loads(path.read_text())["variables"]
-        largest = check(said, str(self.test), stores, self.told["from"], self.stride)
+        path = folds[OURS] / "scores.json"
+        self.evaluate(folder / OURS / "weights.safetensors", *asked, *against, "--json", path)
+        said, stride = json.loads(path.read_text())["variables"], ENDLESS if asked else self.stride
+        largest = check(said, str(self.test), stores, self.told["from"], stride)
         leads = lambda products: {name: product["leads"] for name, product in products.items()}
         scores = {variable["name"]: leads(variable["products"]) for variable in said}
         return {"scores": scores, "differs": largest}

@@ -12,6 +12,8 @@ NAMES = {
 }
 # Not trained beside us: our own expert stands for itself.
 EXPERTS = ["advection", "persistence"]
+# Of a roll-out, and its last lead.
+SHOWN = [1, 2, 5, 10, 20, 30, 40, 50, 70]
 
 
 def spread(values):
@@ -23,15 +25,15 @@ def line(cells):
     return "| " + " | ".join(cells) + " |"
 
 
-def part(told, variable, score, people, lower):
+def part(runs, variable, score, people, lower, shown=None):
     """One score: rows are leads and their mean; the last column is ours over the best peer's."""
     at = lambda run, name, lead: run["scores"][variable][name][lead][score]
-    runs = told["runs"]
     leads = range(len(runs[0]["scores"][variable][OURS]))
+    rowed = leads if shown is None else [lead for lead in leads if lead + 1 in shown or lead == leads[-1]]
     rows = [line(["lead", *(NAMES[name] for name in people), "to the best peer"])]
     rows.append(line(["---"] * (len(people) + 2)))
     peers = [name for name in people if name not in (OURS, "advection")]
-    for lead in [*leads, None]:
+    for lead in [*rowed, None]:
         of = lambda run, name: mean(at(run, name, k) for k in leads) if lead is None else at(run, name, lead)
         values = {name: [of(run, name) for run in runs] for name in people}
         best = (min if lower else max)(mean(values[name]) for name in peers)
@@ -65,7 +67,11 @@ def table(told):
         scores = ["mse"] if rain else ["mse", "rel_l2"]
         for score in scores + [key for key in products[OURS][0] if key.startswith(("csi_", "fss_"))]:
             text.append(f"## {variable}: {score}")
-            text.append(part(told, variable, score, people, score in ("mse", "rel_l2")))
+            text.append(part(told["runs"], variable, score, people, score in ("mse", "rel_l2")))
+    rolled = [run["rollout"] for run in told["runs"] if "rollout" in run]
+    for variable in rolled[0]["scores"] if rolled else []:
+        text.append(f"## {variable}: rel_l2, rolled out")
+        text.append(part(rolled, variable, "rel_l2", people, True, SHOWN))
     return "\n\n".join(text) + "\n"
 
 

@@ -14,6 +14,7 @@ pub use bank::{Bank, Member};
 pub use local::{Global, LocalExpert};
 pub use motion::between;
 pub use net::{Carried, Experts, Known};
+pub(crate) use operator::consult;
 pub use operator::{Consult, Consulted};
 pub(crate) use recall::{Sources, recall, sources};
 pub use tendency::Tendency;

@@ -26,6 +26,8 @@ pub struct Consulted {
     pub carried: Carried,
     /// What each expert of one's own forecasts, `(1, H, W, lead * C)`, under its name.
     pub own: Vec<(Arc<str>, Tensor)>,
+    /// Who these experts are: a roll-out asks them again.
+    pub bank: Bank,
 }
 
 impl Consulted {
@@ -92,7 +94,8 @@ impl<'scope> Consult<'scope> for StreamVec<'scope, u64, Window> {
     }
 }
 
-fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
+/// What the experts say of windows of one size and network.
+pub(crate) fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
     let net = Rc::clone(&windows[0].seat.net);
     // The network sees as much of the past as its tendency needs; who is asked beside it, all.
     let (needed, all) = (net.config.tendency, net.config.history - 1);
@@ -152,6 +155,7 @@ fn consult(windows: Vec<Window>, bank: &Bank) -> Result<Vec<Consulted>> {
             own: (own.iter())
                 .map(|(name, field)| Ok((Arc::clone(name), one(field, i)?)))
                 .collect::<Result<_>>()?,
+            bank: bank.clone(),
         })
     };
     windows.into_iter().enumerate().map(split).collect()

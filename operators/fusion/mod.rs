@@ -4,6 +4,7 @@ mod ceiling;
 mod net;
 mod operator;
 mod pool;
+mod rollout;
 
 pub use net::{Fused, Fusion};
 pub use operator::{Fuse, FuseConfig, PRODUCTS};

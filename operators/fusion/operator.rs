@@ -8,9 +8,9 @@ use physicnet_stream::{Failure, Forecast, Product};
 use timely::dataflow::StreamVec;
 
 use crate::cropping::Extent;
-use crate::experts::{Carried, Consulted};
+use crate::experts::{Carried, Consulted, flow};
 use crate::fusion::pool::Pool;
-use crate::fusion::{Fused, ceiling};
+use crate::fusion::{Fused, ceiling, rollout};
 use crate::layers::{join, warp_planes};
 use crate::model::{Expert, ModelConfig, PhysicNet, Serve, VariableConfig};
 use crate::stage::{Turn, most, stage};
@@ -24,6 +24,9 @@ pub const PRODUCTS: [&str; 5] = ["mean", "sharp", "persistence", "advection", "t
 pub struct FuseConfig {
     /// Which of [`PRODUCTS`] go out beside the served one. Other names and absent heads are left out.
     pub products: Vec<String>,
+    /// How many leads a forecast has: beyond the network's horizon it goes on from its own. `None`:
+    /// as many as the horizon.
+    pub leads: Option<usize>,
 }
 
 /// Extension trait: fuses the experts' answers into forecasts.
@@ -49,12 +52,40 @@ impl<'scope> Fuse<'scope> for StreamVec<'scope, u64, Consulted> {
         let most = most(batch, |c: &Consulted| (&c.window.seat, c.window.extent()));
         let kind = |c: &Consulted| (c.window.extent(), c.window.seat.mark());
         stage(self, "Fuse", Turn::Batch, most, failure.clone(), kind, move |all| {
-            let net = Rc::clone(&all[0].window.seat.net);
-            let fused = fuse(&net, &all)?;
-            let one = |(i, consulted)| forecast(&net, &config, consulted, &fused, i, &mut pool);
-            all.iter().enumerate().map(one).collect()
+            forecasts(all, &config, &mut pool)
         })
     }
+}
+
+/// The forecasts of a batch, of all their leads.
+fn forecasts(
+    mut all: Vec<Consulted>,
+    config: &FuseConfig,
+    pool: &mut Pool,
+) -> Result<Vec<Forecast>> {
+    let net = Rc::clone(&all[0].window.seat.net);
+    let leads = config.leads.unwrap_or(net.config.horizon);
+    let mut say = |all: &[Consulted], products: &[String]| -> Result<Vec<Forecast>> {
+        let fused = fuse(&net, all)?;
+        let one = |(i, one)| forecast(&net, products, leads, one, &fused, i, pool);
+        all.iter().enumerate().map(one).collect()
+    };
+    let mut told = say(&all, &config.products)?;
+    // The others are said of all leads from the start.
+    let heads = config.products.iter().filter(|name| matches!(&***name, "mean" | "sharp"));
+    let heads: Vec<_> = heads.cloned().collect();
+    let mut last = told.clone();
+    while told[0].shape[0] < leads {
+        all = rollout::onward(&all, &last)?;
+        last = say(&all, &heads)?;
+        for (forecast, next) in told.iter_mut().zip(&last) {
+            rollout::lengthen(forecast, next);
+        }
+    }
+    if told[0].shape[0] > leads {
+        told.iter_mut().for_each(|forecast| rollout::shorten(forecast, leads));
+    }
+    Ok(told)
 }
 
 /// The heads for a batch of windows.
@@ -94,10 +125,12 @@ fn fuse(net: &PhysicNet, all: &[Consulted]) -> Result<Fused> {
     Ok(Fused { mean: back(mean)?, global: None, sharp: sharp.map(back).transpose()? })
 }
 
-/// Everything that is said of window `i` of the batch.
+/// Everything that is said of window `i` of the batch: by the network as far as its horizon, by trend
+/// and advection as far as `leads`.
 fn forecast(
     net: &PhysicNet,
-    config: &FuseConfig,
+    products: &[String],
+    leads: usize,
     consulted: &Consulted,
     fused: &Fused,
     i: usize,
@@ -110,13 +143,13 @@ fn forecast(
         (Serve::Sharp, Some(sharp)) => head(sharp)?,
         _ => head(&fused.mean)?,
     };
-    let leads = writer.follows() && model.expert == Expert::Advection;
+    let carries = writer.follows() && model.expert == Expert::Advection;
     let advection = match consulted.advected(model) {
         Some(known) => Some(known.clone()),
-        None => leads.then(|| consulted.advection(model)).transpose()?,
+        None => carries.then(|| consulted.advection(model)).transpose()?,
     };
     let data = match &advection {
-        Some(carried) if leads => {
+        Some(carried) if carries => {
             shown(carried, |carried| shown(&served, |served| writer.served(served, carried)))??
                 .into()
         }
@@ -127,21 +160,23 @@ fn forecast(
         }
         _ => writer.planes(&served, pool)?,
     };
-    let mut products = vec![Product { name: "physicnet".into(), data }];
-    for name in &config.products {
+    let mut said = vec![Product { name: "physicnet".into(), data }];
+    for name in products {
         let data = match (name.as_str(), &fused.sharp, &advection) {
             ("mean", ..) => writer.planes(&head(&fused.mean)?, pool)?,
             ("sharp", Some(sharp), _) => writer.planes(&head(sharp)?, pool)?,
             ("persistence", ..) => writer.planes(&consulted.newest, pool)?,
-            ("advection", _, Some(advection)) => writer.planes(advection, pool)?,
-            ("advection", ..) => writer.advected(consulted, pool)?,
-            ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest))?.into(),
+            ("advection", _, Some(advection)) if leads <= model.horizon => {
+                writer.planes(advection, pool)?
+            }
+            ("advection", ..) => writer.advected(consulted, leads, pool)?,
+            ("trend", ..) => shown(&consulted.newest, |newest| writer.trend(newest, leads))?.into(),
             _ => continue,
         };
-        products.push(Product { name: name.as_str().into(), data });
+        said.push(Product { name: name.as_str().into(), data });
     }
     for (name, field) in &consulted.own {
-        products.push(Product { name: Arc::clone(name), data: writer.planes(field, pool)? });
+        said.push(Product { name: Arc::clone(name), data: writer.planes(field, pool)? });
     }
     let window = &consulted.window;
     let newest = &window.newest().coded.frame;
@@ -150,7 +185,7 @@ fn forecast(
         reference_time: newest.head.valid_time,
         cadence: newest.sensor.cadence,
         shape: [model.horizon, writer.channels, newest.extent.height, newest.extent.width],
-        products,
+        products: said,
         serving: None,
         ensemble: None,
         model: Arc::clone(&net.id),
@@ -310,15 +345,22 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The newest frame carried along the classical flow, in physical values.
-    fn advected(&self, consulted: &Consulted, pool: &mut Pool) -> Result<Arc<Vec<f32>>> {
+    /// The newest frame carried along the classical flow, in physical values, at the network's
+    /// leads and those after them up to `leads`.
+    fn advected(
+        &self,
+        consulted: &Consulted,
+        leads: usize,
+        pool: &mut Pool,
+    ) -> Result<Arc<Vec<f32>>> {
         let Extent { height, width, rows, columns } = self.window.newest().coded.frame.extent;
+        let leads = leads.max(self.model.horizon);
         let (size, boundary) = ([rows, columns, self.channels], self.model.boundary);
         let fill = |newest: &[f32], prior: &[f32], out: &mut [f32]| {
             if (height, width) == (rows, columns) {
                 warp_planes(newest, prior, size, boundary, out);
             } else {
-                let mut padded = vec![0.0; self.model.horizon * self.channels * rows * columns];
+                let mut padded = vec![0.0; leads * self.channels * rows * columns];
                 warp_planes(newest, prior, size, boundary, &mut padded);
                 let lines = padded.chunks_exact(columns).enumerate();
                 let inside = lines.filter(|(at, _)| at % rows < height);
@@ -330,10 +372,17 @@ impl<'a> Writer<'a> {
                 self.invert(line, at / height % self.channels, at % height);
             }
         };
-        let count = self.model.horizon * self.channels * height * width;
-        shown(&consulted.newest, |newest| {
-            shown(&consulted.prior, |prior| pool.planes(count, |out| fill(newest, prior, out)))
-        })?
+        let count = leads * self.channels * height * width;
+        let mut carry = |prior: &[f32]| {
+            shown(&consulted.newest, |newest| pool.planes(count, |out| fill(newest, prior, out)))
+        };
+        match self.window.newest().flow.get() {
+            // What the network was given ends at its horizon.
+            Some(flow) if leads > self.model.horizon => {
+                carry(&flow::displacements(flow, rows, columns, leads, boundary))
+            }
+            _ => shown(&consulted.prior, carry)?,
+        }
     }
 
     /// Turns row `y` of channel `c` into physical values.
@@ -348,8 +397,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The newest frame plus `lead` times its last change, per pixel.
-    fn trend(&self, newest: &[f32]) -> Vec<f32> {
+    /// The newest frame plus `lead` times its last change, per pixel, for each of `leads`.
+    fn trend(&self, newest: &[f32], leads: usize) -> Vec<f32> {
         let slots = &self.window.slots;
         let before = &slots[slots.len() - 2].coded.frame;
         let then = self.physical(&before.extent.pad(&before.values, self.channels));
@@ -360,6 +409,6 @@ impl<'a> Writer<'a> {
                 now + step * lead as f32
             })
         };
-        (1..=self.model.horizon).flat_map(lead).collect()
+        (1..=leads).flat_map(lead).collect()
     }
 }

@@ -17,6 +17,7 @@ mod tests;
 
 pub use drift::{Drift, DriftConfig, Watch};
 pub use net::Codebook;
+pub(crate) use operator::code;
 pub use operator::{Coded, Quantize};
 pub use ring::{Ring, Tally, saw};
 pub use usage::{Usage, distance};

@@ -61,9 +61,13 @@ impl Coded {
         }
         let frame = crop(head, sensor, &seat.net.config);
         let viewed = Viewed { frame, seat: seat.clone() };
-        let mut coded = encode(vec![viewed])?.into_iter().map(quantize);
-        coded.next().expect("one frame, one code map")
+        Ok(code(vec![viewed])?.remove(0))
     }
+}
+
+/// Frames of one size for one network, encoded and named by their codes.
+pub(crate) fn code(frames: Vec<Viewed>) -> candle_core::Result<Vec<Coded>> {
+    encode(frames)?.into_iter().map(quantize).collect()
 }
 
 fn quantize(encoded: Encoded) -> candle_core::Result<Coded> {

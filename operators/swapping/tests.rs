@@ -115,7 +115,7 @@ fn stream_of(
         let (catalogue, epochs) = &arrivals;
         let net = Rc::new(first.network(&Device::Cpu).unwrap());
         let failure = Failure::default();
-        let config = FuseConfig { products: vec!["advection".into()] };
+        let config = FuseConfig { products: vec!["advection".into()], leads: None };
         let revise_within = Some(12);
         let admission = AdmissionConfig { gap, revise_within, ..AdmissionConfig::default() };
         let load = |bytes: &[u8]| Checkpoint::from_bytes(bytes, "swap")?.network(&Device::Cpu);

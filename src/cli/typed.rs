@@ -269,8 +269,8 @@ pub(super) struct Evaluate {
     /// The checkpoint; without one the advection expert is scored
     #[arg(long)]
     pub(super) checkpoint: Option<PathBuf>,
-    /// Leads of the experts where there is no checkpoint
-    #[arg(long, conflicts_with = "checkpoint")]
+    /// How many leads; beyond the network's own horizon it goes on from its own forecasts
+    #[arg(long)]
     pub(super) horizon: Option<usize>,
     /// The first reference time to score, e.g. 2010-08-26T06:00, UTC
     #[arg(long)]

@@ -110,6 +110,9 @@ pub struct ModelSection {
     pub untrained: Option<ModelConfig>,
     /// Which head is served, if not the one that the checkpoint says.
     pub serve: Option<Serve>,
+    /// How many leads a forecast has: beyond the network's horizon it goes on from its own. Absent, as
+    /// many as the horizon.
+    pub leads: Option<usize>,
     /// The folder through which another model can be asked for while the job runs; absent, none
     /// can.
     pub control: Option<PathBuf>,
@@ -152,6 +155,7 @@ impl Job {
             "model: give either `checkpoint` (a file) or `untrained` (a model without weights, \
              e.g. {{history: 4, horizon: 12, expert: advection}})"
         );
+        ensure!(self.model.leads != Some(0), "model.leads: 0; at least 1 is needed");
         let revised = self.admission.revise_within.unwrap_or(0);
         self.scoring.iter().try_for_each(|scoring| scoring.check(revised))?;
         self.drift.check()?;
@@ -360,7 +364,7 @@ impl Job {
             sources,
             admission: self.admission.clone(),
             bank: Bank::default(),
-            fuse: FuseConfig { products },
+            fuse: FuseConfig { products, leads: self.model.leads },
             checkpoint,
             processor: self.device.clone(),
             precision: self.precision,
@@ -418,6 +422,7 @@ mod tests {
         }
         for (bad, expected) in [
             ("workers: 0", "workers"),
+            ("model: {checkpoint: m.safetensors, leads: 0}", "model.leads"),
             ("process: 1", "process"),
             ("scoring: {data_range: [1, 0]}", "scoring.data_range"),
             ("drift: {alarm: 1.5}", "drift.alarm"),

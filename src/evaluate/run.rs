@@ -97,7 +97,7 @@ pub fn evaluate(job: &Job, period: &Period, wanted: &Wanted, stop: &Stop) -> Res
         parts.ensembles = Ensembles::begin();
     }
     if wanted.study {
-        let about = About::new(&parts.checkpoint.config, sensors, period.stride);
+        let about = About::new(&parts, sensors, period.stride);
         parts.study = Study::begin(about);
     }
     let (study, ensembles) = (parts.study.clone(), parts.ensembles.clone());

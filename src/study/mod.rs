@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use physicnet_operators::cropping::Transform;
 use physicnet_operators::layers::Boundary;
-use physicnet_operators::model::ModelConfig;
 use physicnet_stream::{Grid, Sensor, SensorId, Time};
 
 pub use atlas::{Atlas, CONTEXT, Code};
@@ -37,6 +36,8 @@ pub use gains::Gain;
 pub use spectra::{Spectra, wavelength};
 use taps::Recent;
 pub(crate) use taps::{MAPPED, REFERENCE};
+
+use crate::engine::Parts;
 
 /// The longer side of maps and of the fields of cases, at most: larger ones are averaged.
 pub const SIDE: usize = 128;
@@ -63,11 +64,12 @@ pub struct About {
 }
 
 impl About {
-    /// Of a model that is evaluated over `sensors` at every `stride`th reference time.
-    pub fn new(model: &ModelConfig, sensors: Vec<Arc<Sensor>>, stride: u64) -> Self {
+    /// Of a job that is evaluated over `sensors` at every `stride`th reference time.
+    pub fn new(parts: &Parts, sensors: Vec<Arc<Sensor>>, stride: u64) -> Self {
+        let model = &parts.checkpoint.config;
         Self {
             history: model.history,
-            horizon: model.horizon,
+            horizon: parts.leads(),
             stride: stride.max(1),
             periodic: model.boundary == Boundary::Periodic,
             transforms: model.variables.iter().map(|variable| variable.transform).collect(),

@@ -181,7 +181,7 @@ impl About {
             model: parts.checkpoint.id.to_string(),
             variables: variables.map(|v| (v.name.clone(), v.units.clone())).collect(),
             history: config.history,
-            horizon: config.horizon,
+            horizon: parts.leads(),
             codes: config.codes,
             trained: parts.checkpoint.provenance.steps > 0,
             workers: cluster.workers,

@@ -162,7 +162,8 @@ impl Telemetry {
             let frame = &consulted.window.newest().coded.frame;
             let extent = frame.extent;
             let make = |_| {
-                let leads = (1..=job.about.horizon).map(|lead| consulted.motion(lead));
+                let own = consulted.window.seat.net.config.horizon;
+                let leads = (1..=own).map(|lead| consulted.motion(lead));
                 let planes = leads.collect::<Result<Vec<_>, _>>().ok()?.concat();
                 Some(Field::little(&planes, [extent.height, extent.width], ARROWS))
             };

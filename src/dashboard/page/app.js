@@ -323,7 +323,9 @@ function drawFields() {
   fields.draw($("forecast"), forecast ?? now, colour, flow);
   $("flow-text").textContent = motion
     ? `how the forecast moves things by +${time(Math.max(1, step) * (shown.cadence_seconds ?? 0))}: up to ${short(motion.furthest)} pixels`
-    : "the forecast moves nothing";
+    : step > (arrays.flow?.shape[0] ?? Infinity) / 2
+      ? "not told beyond the network's horizon"
+      : "the forecast moves nothing";
   note("forecast", step > 0 ? "" : "from here");
   fields.draw($("persistence"), persistence ?? now, colour);
   for (const name of ["forecast", "persistence"]) {
