@@ -20,6 +20,7 @@ mod outside;
 mod page;
 mod report;
 mod revisions;
+mod rollouts;
 mod simulators;
 mod skill;
 mod starting;
