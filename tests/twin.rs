@@ -56,9 +56,12 @@ fn small_networks_of_every_part_say_what_pytorch_says() {
 fn python() -> Option<PathBuf> {
     let own = root().join(".venv/bin/python");
     let python = std::env::var_os("PHYSICNET_PYTHON").map_or(own, PathBuf::from);
-    let wanted = ["-c", "import onnxruntime, onnxscript, safetensors, torch"];
-    let told = Command::new(&python).args(wanted).output();
-    told.is_ok_and(|told| told.status.success()).then_some(python)
+    imports(&python, "onnxruntime, onnxscript, safetensors, torch").then_some(python)
+}
+
+fn imports(python: &Path, what: &str) -> bool {
+    let told = Command::new(python).arg("-c").arg(format!("import {what}")).output();
+    told.is_ok_and(|told| told.status.success())
 }
 
 #[test]
@@ -199,3 +202,29 @@ cast, whole, half = sys.argv[1:]
 weights = {name: getattr(weight, cast)() for name, weight in load_file(whole).items()}
 save_file(weights, half, safe_open(whole, 'pt').metadata())
 ";
+
+/// What the network is timed beside (`scripts/bench`) is the same network.
+#[test]
+fn tract_says_what_pytorch_says() {
+    let Some(python) = python().filter(|python| imports(python, "tract")) else {
+        eprintln!("no Python with PyTorch, ONNX Runtime and tract; not tested");
+        return;
+    };
+    let check = r#"
+import sys, torch
+sys.path.insert(0, "benches/peers")
+import speed, twin
+network = twin.Twin.load("configs/demo/checkpoint.safetensors")
+network.recalls = False
+whole = twin.Some(network, ["mean"])
+frames = torch.randn(1, network.config.history, 1, 16, 16)
+inputs = (frames, torch.ones_like(frames), torch.full((1, 2, 16, 16), 0.7))
+with torch.inference_mode():
+    expected = whole(*inputs)[0]
+said = torch.from_numpy(speed.in_tract(whole, inputs)()[0].to_numpy())
+assert twin.difference(said, expected) < twin.TOLERANCE, twin.difference(said, expected)
+"#;
+    let mut command = Command::new(python);
+    command.args(["-c", check]).current_dir(root());
+    succeeds(command);
+}

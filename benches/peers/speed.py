@@ -1,10 +1,12 @@
-"""The network by itself: ours beside PyTorch and ONNX Runtime, under the same weights.
+"""The network by itself: ours beside PyTorch, ONNX Runtime and tract, under the same weights.
 
 scripts/bench runs it. The sides have their turns one after another, round after round; what is told
 is the median of the rounds, and the median of the ratios within a round, with their range. Nobody
-pays for the classical flow, which is an input; `flow` says what it costs. On a GPU the peers are
-PyTorch as it is and, with --compile, compiled, and compiled into CUDA graphs; ours composes the motion
-of the leads on the CPU within its time, as a job does, and each call ends when the GPU is done.
+pays for the classical flow, which is an input; `flow` says what it costs. tract, which computes on
+one thread, has the rows of one thread and batch 1. With --compile PyTorch is compiled, too, for each
+row anew. On a GPU the peers are PyTorch as it is and, with --compile, compiled, and compiled into CUDA
+graphs; ours composes the motion of the leads on the CPU within its time, as a job does, and each call
+ends when the GPU is done.
 
   window    whole windows, every frame encoded: all that an export of the whole network can do
   stream    a new frame of each window, with what is known of the others: each is encoded once
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -31,6 +34,10 @@ try:
 except ImportError:
     # It has no part in a comparison on a GPU.
     onnxruntime = None
+try:
+    import tract
+except ImportError:
+    tract = None
 
 # Seconds of calls in a turn, and the calls at least.
 TURN, LEAST = 0.4, 3
@@ -106,19 +113,34 @@ class Forecast(nn.Module):
         return self.twin.forecast(frames, flow, latents, skips, None)[self.twin.config.serve]
 
 
-def onnx(module, inputs, threads):
-    """The module in ONNX Runtime, as a call."""
-    names = [f"x{at}" for at in range(len(inputs))]
+@contextmanager
+def exported(module, inputs, **how):
+    """A file of the module in ONNX, and its inputs by name."""
+    fed = {f"x{at}": value.numpy() for at, value in enumerate(inputs)}
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         torch.onnx.export(
-            module.eval(), inputs, file.name, opset_version=20, dynamo=True, external_data=False,
-            input_names=names, verbose=False,
+            module.eval(), inputs, file.name, opset_version=20, input_names=list(fed), verbose=False, **how
         )
-        session = peers.session(file.name, threads)
+        yield file.name, fed
+
+
+def onnx(module, inputs, threads):
+    """The module in ONNX Runtime, as a call."""
+    with exported(module, inputs, dynamo=True, external_data=False) as (path, fed):
+        session = peers.session(path, threads)
     # Constants may have made an input needless.
-    wanted = {wanted.name for wanted in session.get_inputs()}
-    fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True) if name in wanted}
+    fed = {wanted.name: fed[wanted.name] for wanted in session.get_inputs()}
     return lambda: session.run(None, fed)
+
+
+def in_tract(module, inputs):
+    """The module in tract, as a call."""
+    # It knows no padding by wrapping around, which the older exporter writes as slices.
+    with exported(module, inputs, dynamo=False) as (path, fed):
+        model = tract.onnx().load(path)
+    fed = [fed[model.input_name(at)] for at in range(model.input_count())]
+    runnable = model.into_model().into_runnable()
+    return lambda: runnable.run(fed)
 
 
 def inferred(call):
@@ -136,6 +158,10 @@ def sides(twin, args, what, side, batch, threads):
     frames = torch.randn(batch, config.history, config.channels, side, side).to(args.device)
     mask, flow = torch.ones_like(frames), torch.randn(batch, 2, side, side).to(args.device)
     gpu = args.device != "cpu"
+    # It takes no more threads, and for batches hours, nearly all in its GridSample.
+    tracts = tract and not gpu and (batch, threads) == (1, 1)
+    # Or PyTorch would compile for any shape from the second row on.
+    torch.compiler.reset()
     twin.recalls = False
     whole = peers.Some(twin, [config.serve])
     if what == "gradient":
@@ -143,16 +169,23 @@ def sides(twin, args, what, side, batch, threads):
         trained.recalls = False
         weights = list(trained.parameters())
 
-        def gradient():
-            mean = trained(frames, mask, flow)["mean"]
-            torch.autograd.grad(mean.abs().mean(), weights, allow_unused=True)
+        def error():
+            return trained(frames, mask, flow)["mean"].abs().mean()
 
-        return {"PyTorch": turn(gradient)}
+        def gradient(of):
+            return turn(lambda: torch.autograd.grad(of(), weights, allow_unused=True))
+
+        every = {"PyTorch": gradient(error)}
+        if args.compile and not gpu:
+            every["torch.compile"] = gradient(torch.compile(error))
+        return every
     if what == "window":
         inputs = (frames, mask, flow)
         every = {"PyTorch": turn(inferred(lambda: whole(*inputs)))}
         if not gpu:
             every["ONNX Runtime"] = turn(onnx(whole, inputs, threads))
+        if tracts:
+            every["tract"] = turn(in_tract(whole, inputs))
         if args.compile:
             compiled = torch.compile(whole)
             every["torch.compile"] = turn(inferred(lambda: compiled(*inputs)))
@@ -170,9 +203,13 @@ def sides(twin, args, what, side, batch, threads):
     if not gpu:
         first, second = onnx(encode, newest, threads), onnx(forecast, known, threads)
         every["ONNX Runtime"] = turn(lambda: (first(), second()))
-    elif args.compile:
-        one, two = (torch.compile(part, mode="reduce-overhead") for part in (encode, forecast))
-        every["CUDA graphs"] = turn(inferred(lambda: (one(*newest), two(*known))))
+    if tracts:
+        third, fourth = in_tract(encode, newest), in_tract(forecast, known)
+        every["tract"] = turn(lambda: (third(), fourth()))
+    if args.compile:
+        name, mode = ("CUDA graphs", "reduce-overhead") if gpu else ("torch.compile", "default")
+        one, two = (torch.compile(part, mode=mode) for part in (encode, forecast))
+        every[name] = turn(inferred(lambda: (one(*newest), two(*known))))
     return every
 
 
@@ -218,6 +255,7 @@ def machine():
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "python": platform.python_version(), "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__ if onnxruntime else "",
+        "tract": tract.version() if tract else "",
     }
 
 
@@ -231,7 +269,7 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes a row")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: up to minutes a row")
     parser.add_argument("--json", help="where all figures go")
     args = parser.parse_args()
     about = machine()

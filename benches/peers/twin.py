@@ -231,7 +231,8 @@ class Experts(nn.Module):
         yield latents.flatten(1, 2)
         if self.config.position:
             b, (h, w) = latents.shape[0], latents.shape[3:]
-            x, y = (math.tau * (torch.arange(n, device=latents.device) + 0.5) / n for n in (w, h))
+            cells = lambda n: torch.arange(n, dtype=latents.dtype, device=latents.device) + 0.5
+            x, y = (math.tau * cells(n) / n for n in (w, h))
             x, y = x.expand(h, w), y[:, None].expand(h, w)
             yield torch.stack([x.sin(), x.cos(), y.sin(), y.cos()]).expand(b, 4, h, w)
 
