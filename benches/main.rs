@@ -6,7 +6,7 @@ mod reading;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,28 +43,20 @@ fn main() -> Result<()> {
 
     let network_of_ten = at.join("ten.safetensors");
     network(10)?.save(&network_of_ten)?;
-    let stores = [1, 8, 32].map(|sensors| (sensors, at.join(format!("{sensors}.zarr"))));
-    for (sensors, store) in &stores {
-        let frames = 480 / sensors + 10;
-        let field = "field: {kind: navier_stokes}";
-        let text = format!("{field}\nsensors: {sensors}\nframes: {frames}\nseed: 3");
-        let simulated: SyntheticSource = parse(&text, false)?;
-        physicnet::simulate::simulate(&simulated, store, &Stop::default())?;
-    }
-
     if wanted("loop") {
-        against_a_loop(&stores[1].1, &network_of_ten)?;
+        against_a_loop(at, &network_of_ten)?;
     }
     if wanted("history") {
         say(
             "a new frame by history: milliseconds of encoding, of the rest, and of the whole dataflow",
         )?;
+        let store = simulated(at, 1)?;
         for history in [2, 4, 10, 20] {
             let (encoding, rest) = new_frame(history)?;
             // A window's frames are encoded once each, or the whole grows by their number.
             let path = at.join("history.safetensors");
             network(history)?.save(&path)?;
-            let whole = stream(&stores[0].1, &path, 1)?;
+            let whole = stream(&store, &path, 1)?;
             say(&format!(
                 "  history {history:2}: {encoding:.2} + {rest:.2}, {:.2}",
                 whole.processor
@@ -73,9 +65,10 @@ fn main() -> Result<()> {
     }
     if wanted("workers") {
         say("frames/s by sensors and workers, 64 x 64")?;
-        for (sensors, store) in &stores {
+        for sensors in [1, 8, 32] {
+            let store = simulated(at, sensors)?;
             for workers in [1, 2] {
-                let Cost { wall, processor } = stream(store, &network_of_ten, workers)?;
+                let Cost { wall, processor } = stream(&store, &network_of_ten, workers)?;
                 let rate = 1e3 / wall;
                 say(&format!(
                     "  {sensors:2} sensors, {workers} workers: {rate:.1} ({processor:.2} ms of processor time each)"
@@ -86,21 +79,43 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The dataflow beside a plain loop, on one thread.
-fn against_a_loop(store: &Path, network: &Path) -> Result<()> {
-    say("the whole dataflow against calling the network in a loop, one thread, eight sensors:")?;
-    say("milliseconds of processor time a frame")?;
-    let mut ratios = Vec::new();
-    for _ in 0..9 {
-        // Interleaved, so that a change of the machine's speed meets both.
-        let direct = by_hand(store, network)?.processor;
-        let streamed = stream(store, network, 1)?.processor;
-        let ratio = streamed / direct;
-        ratios.push(ratio);
-        say(&format!("  loop {direct:.2}  dataflow {streamed:.2}  ratio {ratio:.3}"))?;
+/// A store of so many sensors, made once: some 480 frames in all, and four forecasts of each at least.
+fn simulated(at: &Path, sensors: usize) -> Result<PathBuf> {
+    let store = at.join(format!("sensors-{sensors}.zarr"));
+    if !store.exists() {
+        let frames = (480 / sensors + 10).max(13);
+        let field = "field: {kind: navier_stokes}";
+        let text = format!("{field}\nsensors: {sensors}\nframes: {frames}\nseed: 3");
+        let simulated: SyntheticSource = parse(&text, false)?;
+        physicnet::simulate::simulate(&simulated, &store, &Stop::default())?;
     }
-    ratios.sort_by(f64::total_cmp);
-    say(&format!("  median ratio {:.3}", ratios[ratios.len() / 2]))
+    Ok(store)
+}
+
+/// The dataflow beside a plain loop, on one thread, by the number of sensors.
+fn against_a_loop(at: &Path, network: &Path) -> Result<()> {
+    say("the whole dataflow against calling the network in a loop, one thread: milliseconds of")?;
+    say("processor time a frame, nine interleaved pairs, medians and ranges")?;
+    say("| sensors | loop | | dataflow | | ratio | |")?;
+    say("| --- | --- | --- | --- | --- | --- | --- |")?;
+    for sensors in [1, 8, 256] {
+        let store = simulated(at, sensors)?;
+        let mut seen: [Vec<f64>; 3] = Default::default();
+        for _ in 0..9 {
+            // Interleaved, so that a change of the machine's speed meets both.
+            let direct = by_hand(&store, network)?.processor;
+            let streamed = stream(&store, network, 1)?.processor;
+            for (seen, figure) in seen.iter_mut().zip([direct, streamed, streamed / direct]) {
+                seen.push(figure);
+            }
+        }
+        let [direct, streamed, ratio] = seen.map(|mut seen| {
+            seen.sort_by(f64::total_cmp);
+            format!("{:.3} | {:.3} to {:.3}", seen[4], seen[0], seen[8])
+        });
+        say(&format!("| {sensors} | {direct} | {streamed} | {ratio} |"))?;
+    }
+    Ok(())
 }
 
 /// Streams 100,000 small frames of four sensors through a network and the scores into stores, and

@@ -9,10 +9,10 @@ use crate::job::{Process, Who};
 use crate::topic::{Observer, Sender, Topic};
 use crate::{Asked, header, quantile, row, say};
 
-const SENSORS: usize = 8;
+pub(crate) const SENSORS: usize = 8;
 const PARTITIONS: i32 = 4;
 /// Seconds of frames at a rate.
-const PACED: f64 = 15.0;
+pub(crate) const PACED: f64 = 15.0;
 const LONG: Duration = Duration::from_secs(300);
 
 /// One run of one of them.
@@ -81,67 +81,94 @@ fn topics(asked: &Asked, name: &str) -> Result<(Topic, Topic)> {
 }
 
 fn run(asked: &Asked, who: Who, pair: usize) -> Result<Run> {
-    let history = asked.model.history;
     let name = format!("e2e-{}-{pair}-{who}", std::process::id());
-    let (from, to) = topics(asked, &name)?;
-    let mut sender = Sender::new(&asked.brokers, asked.side, SENSORS)?;
-    let mut observer = Observer::new(&to)?;
-    let process = Process::start(asked, who, &name, &from, &to)?;
-    // Warm: some forecasts of every sensor.
-    for _ in 0..history + 3 {
-        sender.send(&from)?;
-    }
-    sender.flush()?;
-    let mut due = SENSORS * 4;
-    observer.wait(due, LONG)?;
-
-    // Saturated: all frames are there before it looks.
-    process.signal("STOP")?;
-    let steps = asked.frames / SENSORS;
-    for _ in 0..steps {
-        sender.send(&from)?;
-    }
-    sender.flush()?;
-    due += steps * SENSORS;
-    let cpu = process.cpu()?;
-    let begun = Instant::now();
-    process.signal("CONT")?;
-    observer.wait(due, LONG)?;
-    let per_second = (steps * SENSORS) as f64 / begun.elapsed().as_secs_f64();
-    let cpu_ms = 1e3 * (process.cpu()? - cpu) / (steps * SENSORS) as f64;
-
-    // Paced.
-    let skip = due / SENSORS;
-    let pause = Duration::from_secs_f64(SENSORS as f64 / asked.rate);
-    let steps = (PACED / pause.as_secs_f64()).ceil() as usize;
-    let begun = Instant::now();
-    for step in 0..steps {
-        let at = begun + pause * step as u32;
-        while Instant::now() < at {
-            let left = at.saturating_duration_since(Instant::now());
-            observer.look(left.min(Duration::from_millis(20)))?;
-        }
-        sender.send(&from)?;
-    }
-    due += steps * SENSORS;
-    observer.wait(due, LONG)?;
-    let peak = process.peak()?;
-    drop(process);
-    let stamps = from.stamps()?;
-    let mut latencies = Vec::new();
-    for (key, seen) in &observer.seen {
-        // The n-th forecast of a sensor starts from the frame that fills its window.
-        let begun = stamps[key].iter().skip(history - 1);
-        ensure!(begun.len() == seen.len(), "{} forecasts of {}", seen.len(), begun.len());
-        let pairs = seen.iter().zip(begun).skip(skip);
-        latencies.extend(pairs.map(|(seen, begun)| (seen - begun) as f64));
-    }
-    let [p50, p99] = [0.5, 0.99].map(|at| quantile(latencies.clone(), at));
+    let mut running = Running::start(asked, who, &name, SENSORS)?;
+    let (per_second, cpu_ms) = running.saturate(asked.frames)?;
+    let [p50, p99] = running.pace(asked.rate, PACED)?;
+    let peak = running.process.peak()?;
     say(&format!(
         "  {who}: {per_second:.1} frames/s, {cpu_ms:.2} ms of CPU a frame, p50 {p50} ms, p99 \
          {p99} ms, peak {peak:.0} MiB"
     ))?;
     Ok(Run { per_second, cpu_ms, p50, p99, peak })
+}
+
+/// A process that forecasts, warm, and who feeds and watches it.
+pub(crate) struct Running {
+    process: Process,
+    sender: Sender,
+    observer: Observer,
+    from: Topic,
+    _to: Topic,
+    history: usize,
+    /// Forecasts of all sensors so far.
+    due: usize,
+}
+
+impl Running {
+    pub(crate) fn start(asked: &Asked, who: Who, name: &str, sensors: usize) -> Result<Self> {
+        let history = asked.model.history;
+        let (from, to) = topics(asked, name)?;
+        let mut sender = Sender::new(&asked.brokers, asked.side, sensors)?;
+        let mut observer = Observer::new(&to)?;
+        let process = Process::start(asked, who, name, &from, &to)?;
+        // Some forecasts of every sensor.
+        for _ in 0..history + 3 {
+            sender.send(&from)?;
+        }
+        sender.flush()?;
+        let due = sensors * 4;
+        observer.wait(due, LONG)?;
+        Ok(Self { process, sender, observer, from, _to: to, history, due })
+    }
+
+    /// Frames a second and milliseconds of CPU a frame, where all are there before it looks.
+    pub(crate) fn saturate(&mut self, frames: usize) -> Result<(f64, f64)> {
+        self.process.signal("STOP")?;
+        let steps = frames / self.sender.sensors();
+        for _ in 0..steps {
+            self.sender.send(&self.from)?;
+        }
+        self.sender.flush()?;
+        let frames = steps * self.sender.sensors();
+        self.due += frames;
+        let cpu = self.process.cpu()?;
+        let begun = Instant::now();
+        self.process.signal("CONT")?;
+        self.observer.wait(self.due, LONG)?;
+        let per_second = frames as f64 / begun.elapsed().as_secs_f64();
+        Ok((per_second, 1e3 * (self.process.cpu()? - cpu) / frames as f64))
+    }
+
+    /// The median and the 99th percentile of milliseconds from a frame to its forecast, at `rate`
+    /// frames a second of all sensors together.
+    pub(crate) fn pace(&mut self, rate: f64, seconds: f64) -> Result<[f64; 2]> {
+        let sensors = self.sender.sensors();
+        let skip = self.due / sensors;
+        let pause = Duration::from_secs_f64(sensors as f64 / rate);
+        let steps = (seconds / pause.as_secs_f64()).ceil() as usize;
+        let begun = Instant::now();
+        for step in 0..steps {
+            let at = begun + pause * step as u32;
+            while Instant::now() < at {
+                let left = at.saturating_duration_since(Instant::now());
+                self.observer.look(left.min(Duration::from_millis(20)))?;
+            }
+            self.sender.send(&self.from)?;
+        }
+        self.due += steps * sensors;
+        self.observer.wait(self.due, LONG)?;
+        let stamps = self.from.stamps()?;
+        let mut latencies = Vec::new();
+        for (key, seen) in &self.observer.seen {
+            // The n-th forecast of a sensor starts from the frame that fills its window.
+            let begun = stamps[key].iter().skip(self.history - 1);
+            ensure!(begun.len() == seen.len(), "{} forecasts of {}", seen.len(), begun.len());
+            let pairs = seen.iter().zip(begun).skip(skip);
+            latencies.extend(pairs.map(|(seen, begun)| (seen - begun) as f64));
+        }
+        Ok([0.5, 0.99].map(|at| quantile(latencies.clone(), at)))
+    }
 }
 
 /// Start, restart and rest.

@@ -7,6 +7,7 @@
 mod forecast;
 mod ingest;
 mod job;
+mod latency;
 mod soak;
 mod topic;
 
@@ -69,12 +70,12 @@ fn main() -> Result<()> {
             "--minutes" => asked.minutes = value()?.parse()?,
             "--model" => asked.model = model(&value()?)?,
             "--json" => json = Some(value()?),
-            "ingest" | "forecast" | "start" | "soak" => what.push(word),
-            _ => bail!("{word}: say ingest, forecast, start, soak, or an option"),
+            "ingest" | "forecast" | "latency" | "start" | "soak" => what.push(word),
+            _ => bail!("{word}: say ingest, forecast, latency, start, soak, or an option"),
         }
     }
     if what.is_empty() {
-        what = ["ingest", "forecast", "start"].map(String::from).into();
+        what = ["ingest", "forecast", "latency", "start"].map(String::from).into();
     }
     if let Some(python) = asked.python.as_ref().filter(|_| asked.model.peers.contains(&"ONNX")) {
         export(python, &asked)?;
@@ -84,6 +85,7 @@ fn main() -> Result<()> {
         let figures = match &*what {
             "ingest" => ingest::ingest(&asked)?,
             "forecast" => forecast::forecast(&asked)?,
+            "latency" => latency::latency(&asked)?,
             "start" => forecast::start(&asked)?,
             _ => soak::soak(&asked)?,
         };
