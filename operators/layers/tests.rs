@@ -156,6 +156,42 @@ fn a_fused_relu_stops_the_same_gradients() {
     }
 }
 
+/// Small enough for an interpreter, who sees what is read and was never written; here that is NaN.
+#[test]
+fn kernels_write_all_the_memory_they_are_handed() {
+    let whole = |what: &str, x: Tensor| assert!(flat(&x).iter().all(|v| v.is_finite()), "{what}");
+    // Less than a tile and more than one, blocks of channels that are full, half and neither.
+    for ([b, h, w, c], cout) in [([1, 1, 2, 3], 20), ([2, 3, 5, 1], 11)] {
+        let (x, coarse) = (wave(&[b, h, w, c], 0.0), wave(&[b, h, w, 1], 2.0));
+        let code = wave(&[b * h * w, c], 2.0);
+        for (boundary, k) in [(Boundary::Open, 1), (Boundary::Open, 3), (Boundary::Periodic, 3)] {
+            let layer = conv(&wave(&[cout, c, k, k], 3.0), &wave(&[cout], 5.0), boundary);
+            let flow = (wave(&[b, h, w, 4], 4.0) * 2.3).unwrap();
+            crew::cut(3, || {
+                whole("convolution", layer.forward(&x).unwrap());
+                whole("convolution", layer.forward_relu(&x).unwrap());
+                whole("warp", warp(&x, &flow, boundary).unwrap());
+                for r in [2, 3] {
+                    let fine = upsample_bilinear(&x, r, boundary).unwrap();
+                    let folded = pixel_unshuffle(&fine, r).unwrap();
+                    whole("folding", pixel_shuffle(&folded, r).unwrap());
+                    let base = upsample_bilinear(&coarse, r, boundary).unwrap();
+                    whole("onto", onto(&base, &coarse, r, boundary).unwrap());
+                    whole("gate", gated(&coarse, &fine, &fine, r, boundary).unwrap());
+                    whole("join", join(&[&fine, &base, &fine]).unwrap());
+                    whole("sum", sum(&fine, &fine).unwrap());
+                    whole("sum", sum_relu(&fine, &fine).unwrap());
+                }
+            });
+            let trained = Var::from_tensor(&x).unwrap();
+            let out = layer.train(trained.as_tensor(), true).unwrap();
+            let gradients = out.sum_all().unwrap().backward().unwrap();
+            whole("gradient", gradients.get(&trained).unwrap().clone());
+        }
+        assert_eq!(nearest_code(&code, &code).unwrap().dims1().unwrap(), b * h * w);
+    }
+}
+
 #[test]
 fn a_sample_does_not_know_its_batch() {
     let x = wave(&[5, 7, 9, 13], 0.0);
