@@ -58,8 +58,13 @@ fn a_forecast_goes_on_from_its_own_leads() {
     let leads: Value = serde_json::from_str(&leads).unwrap();
     assert_eq!(leads["shape"], serde_json::json!([13]));
 
-    let asked = ["evaluate", "--zarr", &store, "--checkpoint", network, "--horizon", "0"];
-    let refused = physicnet().args(asked).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("model.leads: 0"), "{said}");
+    for (leads, why) in [
+        ("0", "model.leads: 0; at least 1 is needed"),
+        ("100000", "model.leads: 100000 leads of flows are more than memory holds"),
+    ] {
+        let asked = ["evaluate", "--zarr", &store, "--checkpoint", network, "--horizon", leads];
+        let refused = physicnet().args(asked).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(why), "{said}");
+    }
 }

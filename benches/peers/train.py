@@ -161,14 +161,15 @@ def shape(config, channels):
     return Shape(model["history"], model["horizon"], channels, extra, periodic)
 
 
-def forecast(config, net, transforms, store, like, out):
-    """Forecasts of the reference times of the stores at `like`, into stores of their layout."""
+def forecast(config, net, transforms, store, like, at_most, out):
+    """Forecasts of the reference times of the stores at `like`, `at_most` of each, into stores of their layout."""
     test = Store(store, [name for name, _ in transforms])
     history, position = config["model"]["history"], config["model"].get("position", False)
     horizon = config["model"]["horizon"]
     at = {moment: index for index, moment in enumerate(test.times)}
     for sample, sensor in enumerate(sensors(store, len(test.frames))):
         theirs = xarray.open_zarr(like.replace("{sensor}", sensor), decode_timedelta=True)
+        theirs = theirs.isel(time=slice(at_most))
         leads = theirs.sizes["prediction_timedelta"]
         fields = []
         for moment in theirs["time"].values:
@@ -199,6 +200,7 @@ def main():
     parser.add_argument("--settings", default="{}", help="crop, batch, learning_rate, loss, sizes, as YAML")
     parser.add_argument("--store", help="what to forecast")
     parser.add_argument("--like", help="stores whose reference times to forecast")
+    parser.add_argument("--at-most", type=int, help="so many of these times, the first; by default all")
     parser.add_argument("--forecasts", help="the stores to write")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -214,7 +216,7 @@ def main():
         transforms = list(zip(windows.store.names, windows.transforms))
         net = Peer(args.kind, shape(config, len(transforms)), **settings.get("sizes", {}))
         net.load_state_dict(torch.load(out / "weights.pt", weights_only=True))
-        forecast(config, net.eval(), transforms, args.store, args.like, args.forecasts)
+        forecast(config, net.eval(), transforms, args.store, args.like, args.at_most, args.forecasts)
 
 
 if __name__ == "__main__":

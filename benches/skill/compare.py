@@ -187,10 +187,10 @@ class Protocol:
         settings = ["--settings", json.dumps(settings), "--threads", self.args.threads]
         return [file, kind, "--out", place, *settings]
 
-    def foretell(self, same, like, to):
+    def foretell(self, same, like, to, *more):
         """A trained peer's forecasts of the reference times and leads of the stores at `like`."""
         stores = ["--store", self.test, "--like", like, "--forecasts", to / "{sensor}.zarr"]
-        return self.runner.peer("train.py", *same, *stores, log=to / "forecast.log")
+        return self.runner.peer("train.py", *same, *stores, *more, log=to / "forecast.log")
 
     def rolled(self, file, folder, members):
         """The scores of the first reference time's forecasts, by everyone's own leads far beyond the horizon."""
@@ -206,7 +206,7 @@ class Protocol:
                 self.still(like)(folds[name])
             else:
                 same = self.same(file, name, self.told["peers"][name], folder / name)
-                self.foretell(same, like, folds[name])
+                self.foretell(same, like, folds[name], "--at-most", 1)
         return self.score(folder, folds, alone)
 
     def still(self, like):

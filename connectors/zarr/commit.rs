@@ -108,7 +108,10 @@ impl ForecastStore {
             }
             if !lacks && expected != *found {
                 let why = "holds forecasts of another grid, horizon or cadence, or other products";
-                return Err(other(format!("{why}: array {} differs", field.name)));
+                let (there, here) = (&found["shape"], &expected["shape"]);
+                let shapes =
+                    if there == here { String::new() } else { format!(", {there} for {here}") };
+                return Err(other(format!("{why}: array {} differs{shapes}", field.name)));
             }
         }
         let (open, unit) = (Store::open(path)?, self.layout.unit.nanoseconds());

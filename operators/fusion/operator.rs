@@ -70,22 +70,20 @@ fn forecasts(
         let one = |(i, one)| forecast(&net, products, leads, one, &fused, i, pool);
         all.iter().enumerate().map(one).collect()
     };
-    let mut told = say(&all, &config.products)?;
+    let mut last = say(&all, &config.products)?;
+    if leads == net.config.horizon {
+        return Ok(last);
+    }
     // The others are said of all leads from the start.
     let heads = config.products.iter().filter(|name| matches!(&***name, "mean" | "sharp"));
     let heads: Vec<_> = heads.cloned().collect();
-    let mut last = told.clone();
-    while told[0].shape[0] < leads {
+    let mut rounds: Vec<_> = last.iter().map(|forecast| vec![forecast.clone()]).collect();
+    for _ in 1..leads.div_ceil(net.config.horizon) {
         all = rollout::onward(&all, &last)?;
         last = say(&all, &heads)?;
-        for (forecast, next) in told.iter_mut().zip(&last) {
-            rollout::lengthen(forecast, next);
-        }
+        rounds.iter_mut().zip(&last).for_each(|(rounds, next)| rounds.push(next.clone()));
     }
-    if told[0].shape[0] > leads {
-        told.iter_mut().for_each(|forecast| rollout::shorten(forecast, leads));
-    }
-    Ok(told)
+    Ok(rounds.into_iter().map(|rounds| rollout::joined(rounds, leads)).collect())
 }
 
 /// The heads for a batch of windows.

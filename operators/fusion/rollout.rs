@@ -61,22 +61,24 @@ fn following(window: &Window, told: &Forecast) -> Result<Window> {
     })
 }
 
-/// Lengthens each product of `forecast` by what `next` says of it; those of which it says nothing have
-/// all leads already.
-pub(super) fn lengthen(forecast: &mut Forecast, next: &Forecast) {
+/// One forecast of `leads` leads from those of its rounds; of what the later ones do not say, the first
+/// has all leads.
+pub(super) fn joined(mut rounds: Vec<Forecast>, leads: usize) -> Forecast {
+    let later = rounds.split_off(1);
+    let mut forecast = rounds.remove(0);
+    forecast.shape[0] = leads;
+    let count = forecast.shape.iter().product();
     for product in &mut forecast.products {
-        if let Some(more) = next.products.iter().find(|more| more.name == product.name) {
-            product.data = [&product.data[..], &more.data[..]].concat().into();
+        let same = |round: &Forecast| {
+            let found = round.products.iter().find(|more| more.name == product.name);
+            found.map(|more| Arc::clone(&more.data))
+        };
+        let more: Vec<_> = later.iter().filter_map(same).collect();
+        if !more.is_empty() || product.data.len() > count {
+            let all = std::iter::once(&product.data).chain(&more);
+            let all = all.flat_map(|data| data.iter().copied()).take(count);
+            product.data = Arc::new(all.collect());
         }
     }
-    forecast.shape[0] += next.shape[0];
-}
-
-/// Leaves at most `leads` leads.
-pub(super) fn shorten(forecast: &mut Forecast, leads: usize) {
-    forecast.shape[0] = forecast.shape[0].min(leads);
-    let count = forecast.shape.iter().product();
-    for product in forecast.products.iter_mut().filter(|product| product.data.len() > count) {
-        product.data = Arc::from(product.data[..count].to_vec());
-    }
+    forecast
 }

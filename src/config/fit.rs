@@ -13,6 +13,11 @@ use physicnet_stream::{Catalogue, Position, Resume, Sensor, SensorId, format_tim
 
 use super::Job;
 
+/// The most bytes of a product of one forecast that a job may ask for.
+const LARGEST: usize = 1 << 29;
+/// The most leads.
+const FURTHEST: usize = 10_000;
+
 /// Every sensor of the sources that is known by name, in their order.
 fn sensors(sources: &[Source]) -> Result<Vec<Arc<Sensor>>> {
     let lists = sources.iter().map(|source| Ok(source.sensors()?));
@@ -95,6 +100,19 @@ pub(super) fn other_grid(trained: Option<[usize; 2]>, sensor: &Sensor) {
              motion and sizes are not what it learnt; regrid the data to its spacing, or train on them"
         );
     }
+}
+
+/// Whether a job holds forecasts of so many leads.
+pub(super) fn reaches(leads: usize, sensor: &Sensor) -> Result<()> {
+    let lead = 4 * sensor.grid.shape().iter().product::<usize>();
+    let most = (LARGEST / lead.max(1)).clamp(1, FURTHEST);
+    ensure!(
+        leads <= most,
+        "model.leads: {leads} leads of {} are more than memory holds, several forecasts of which are \
+         always on their way; say {most} or fewer",
+        sensor.id
+    );
+    Ok(())
 }
 
 /// Whether the job makes every product that it names.

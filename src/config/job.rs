@@ -20,7 +20,9 @@ use physicnet_stream::Sensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fit::{catalogue, fits, goes_on, kinds, other_grid, products, progress, resume};
+use super::fit::{
+    catalogue, fits, goes_on, kinds, other_grid, products, progress, reaches, resume,
+};
 use super::{DriftSection, EnsembleSection, LearnSection, ScoringSection, places};
 use crate::dashboard::{self, DashboardConfig, Served};
 use crate::engine::{Cluster, Counts, Parts};
@@ -297,6 +299,7 @@ impl Job {
         for sensor in catalogue.known().chain(catalogue.any()) {
             fits(&checkpoint.config, sensor)?;
             other_grid(checkpoint.provenance.grid, sensor);
+            self.model.leads.iter().try_for_each(|&leads| reaches(leads, sensor))?;
         }
         products(self, &checkpoint.config)?;
         self.device.check()?;
