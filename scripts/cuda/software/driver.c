@@ -367,10 +367,11 @@ static Memory *find(CUdeviceptr start, size_t size) {
     const Memory asked = {.start = start & ~DEVICE, .size = size ? size : 1};
     if (!(start & DEVICE)) return NULL;
     pthread_mutex_lock(&lock);
-    Memory **found = tfind(&asked, &memories, order);
+    // Another thread's may leave the tree, and take this place of it along.
+    Memory **place = tfind(&asked, &memories, order), *found = place ? *place : NULL;
     pthread_mutex_unlock(&lock);
-    if (!found || asked.start < (*found)->start) return NULL;
-    return asked.start + asked.size <= (*found)->start + (*found)->size ? *found : NULL;
+    if (!found || asked.start < found->start) return NULL;
+    return asked.start + asked.size <= found->start + found->size ? found : NULL;
 }
 
 // Right up to a page that nobody may touch.
